@@ -1,0 +1,26 @@
+"""Fixtures for every room's tests: where the shared real images are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def find_shared_data() -> Path | None:
+    """The folder of real image pairs and golden outputs: MIMO_SHARED_DATA, or ../shared/data beside the project."""
+    named = os.environ.get("MIMO_SHARED_DATA")
+    if named:
+        return Path(named)
+    beside = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    return beside if beside.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of shared real images; the test is skipped where it is absent."""
+    folder = find_shared_data()
+    if folder is None:
+        pytest.skip("needs the shared image pairs: no ../shared/data beside the project and MIMO_SHARED_DATA is unset")
+    if not folder.is_dir():
+        pytest.fail(f"MIMO_SHARED_DATA names {folder}, which is not a folder")
+    return folder
