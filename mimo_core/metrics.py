@@ -1,7 +1,7 @@
 """PSNR and SSIM as the deblurring field defines them, fast enough to score every image of a run."""
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -116,9 +116,9 @@ _KERNEL = _gaussian()
 def _blur(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Gaussian means of the valid region of an HWC strip."""
     margin = SSIM_WINDOW // 2
-    blurred = cv2.sepFilter2D(part, cv2.CV_32F, _KERNEL, _KERNEL, borderType=cv2.BORDER_REPLICATE)
-    inner = blurred.reshape(part.shape)[margin:-margin, margin:-margin]
-    return cast(npt.NDArray[np.float32], np.ascontiguousarray(inner))
+    blurred: Any = cv2.sepFilter2D(part, cv2.CV_32F, _KERNEL, _KERNEL, borderType=cv2.BORDER_REPLICATE)
+    inner: npt.NDArray[np.float32] = blurred.reshape(part.shape)[margin:-margin, margin:-margin]
+    return inner.copy()
 
 
 def _pair(a: Pixels, b: Pixels) -> tuple[Pixels, Pixels]:
