@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["fixtures_s3"]
+
 
 def find_shared_data() -> Path | None:
     """The folder of real image pairs and golden outputs: MIMO_SHARED_DATA, or ../shared/data beside the project."""

