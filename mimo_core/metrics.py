@@ -107,7 +107,8 @@ def _ssim_sum(a: Pixels, b: Pixels) -> float:
 def _gaussian() -> npt.NDArray[np.float32]:
     offsets = np.arange(SSIM_WINDOW, dtype=np.float64) - SSIM_WINDOW // 2
     weights = np.exp(-0.5 * (offsets / _SIGMA) ** 2)
-    return (weights / weights.sum()).astype(np.float32)
+    kernel: npt.NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
+    return kernel
 
 
 _KERNEL = _gaussian()
@@ -118,7 +119,8 @@ def _blur(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     margin = SSIM_WINDOW // 2
     blurred: Any = cv2.sepFilter2D(part, cv2.CV_32F, _KERNEL, _KERNEL, borderType=cv2.BORDER_REPLICATE)
     inner: npt.NDArray[np.float32] = blurred.reshape(part.shape)[margin:-margin, margin:-margin]
-    return inner.copy()
+    values: npt.NDArray[np.float32] = np.ascontiguousarray(inner)
+    return values
 
 
 def _pair(a: Pixels, b: Pixels) -> tuple[Pixels, Pixels]:

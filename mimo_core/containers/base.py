@@ -1,0 +1,86 @@
+"""What every container module shares: the header of a file, its metadata, and the refusals."""
+
+import struct
+from dataclasses import dataclass, field
+
+from mimo_core.errors import ErrorKind, ImageError
+
+MAX_METADATA = 1 << 24
+"""Most bytes of one inflated profile or packet: a larger one is dropped, as it may be made to exhaust memory."""
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What travels beside the pixels; empty values are absent.
+
+    Attributes:
+        exif: a TIFF structure as EXIF defines it, without the `Exif\\0\\0` of JPEG; holds the orientation.
+        icc: the colour profile.
+        xmp: the XMP packet (UTF-8 XML).
+        dpi: dots per inch, (horizontal, vertical).
+        png_chunks: text, time and colour chunks that only PNG has a place for: (type, body).
+    """
+
+    exif: bytes = b""
+    icc: bytes = b""
+    xmp: bytes = b""
+    dpi: tuple[float, float] | None = None
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself.
+
+    Attributes:
+        container: `jpg`, `png`, `webp`, `tiff`, `bmp`, `gif` or `pnm`.
+        width, height: pixels as stored, before any orientation.
+        gray: one luminance, whatever the number of channels that a decoder makes of it.
+        lossless: whether the stored pixels were not degraded by the container.
+        metadata: what is kept beside the pixels.
+        inverted: samples mean black at their maximum and the decoder leaves them so.
+        opaque: a fourth channel that a decoder may give is padding, not alpha.
+        premultiplied: the colours are stored multiplied by the alpha.
+        patches: (offset, bytes) to overwrite before decoding, so that the decoder gives the stored samples.
+    """
+
+    container: str
+    width: int
+    height: int
+    gray: bool
+    lossless: bool
+    metadata: Metadata = field(default_factory=Metadata)
+    inverted: bool = False
+    opaque: bool = False
+    premultiplied: bool = False
+    patches: tuple[tuple[int, bytes], ...] = ()
+
+
+def truncated(container: str, detail: str) -> ImageError:
+    """The error for a file that is recognised but not whole."""
+    return ImageError(ErrorKind.TRUNCATED, f"truncated or damaged {container}: {detail}")
+
+
+def unsupported(what: str, remedy: str = "convert it to 8- or 16-bit RGB or gray first") -> ImageError:
+    """The error for a file that is refused on purpose, by name."""
+    return ImageError(ErrorKind.UNSUPPORTED, f"{what} is not supported: {remedy}")
+
+
+def unpack(layout: str, data: bytes, offset: int, container: str) -> tuple[int, ...]:
+    """`struct.unpack_from` for integers, where running out of bytes means that the file was cut short."""
+    if offset < 0 or offset + struct.calcsize(layout) > len(data):
+        raise truncated(container, f"ends at byte {len(data)} inside its structure")
+    return struct.unpack_from(layout, data, offset)
+
+
+def check_size(container: str, width: int, height: int) -> None:
+    """Refuse images without pixels."""
+    if width < 1 or height < 1:
+        raise ImageError(ErrorKind.NOT_AN_IMAGE, f"a {container} of {width}x{height} pixels holds no image")
+
+
+def icc_space(profile: bytes) -> str:
+    """The colour space of a profile's data (`RGB`, `GRAY`, `CMYK` ...), empty for what is no profile."""
+    if len(profile) < 132 or profile[36:40] != b"acsp":
+        return ""
+    return profile[16:20].decode("latin-1").strip()
