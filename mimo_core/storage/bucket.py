@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
-from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure, UsageError
+from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.faults import Retries
 from mimo_core.storage.s3_faults import code_of, is_transient, s3_fault
