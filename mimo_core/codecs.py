@@ -45,7 +45,7 @@ _CONTAINERS = {
 IMAGE_EXTENSIONS = frozenset(_CONTAINERS)
 """Lower-case file name extensions, with the dot, that are images by name."""
 
-_MAX_SIDE = {"jpg": 65535, "webp": 16383, "gif": 65535}
+_MAX_SIDE = {"jpg": 65535, "webp": 16383}
 _DEEP = frozenset(("png", "tiff", "pnm"))
 _TRANSPARENT = frozenset(("png", "tiff", "webp", "bmp"))
 
@@ -125,12 +125,7 @@ def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
         raise ImageError(
             ErrorKind.TOO_LARGE, f"{header.width}x{header.height} pixels are more than the limit of {limit} pixels"
         )
-    encoded: Any = np.frombuffer(data, np.uint8)
-    if header.patches:
-        encoded = encoded.copy()
-        for offset, patch in header.patches:
-            encoded[offset : offset + len(patch)] = np.frombuffer(patch, np.uint8)
-    raw = _imdecode(encoded, header.container)
+    raw = _imdecode(data if header.decodable is None else header.decodable, header.container)
     if raw.shape[:2] != (header.height, header.width):
         raise truncated(
             header.container,
@@ -152,13 +147,13 @@ def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
 
 
 def encode(image: Image, container: str, *, quality: int | None = None) -> bytes:
-    """Encode to `jpg`, `png`, `webp`, `tiff`, `bmp`, `gif` or `pnm`, with the metadata that the container can hold.
+    """Encode to `jpg`, `png`, `webp`, `tiff`, `bmp` or `pnm`, with the metadata that the container can hold.
 
     `quality` (1 to 100) is for `jpg` and `webp`, default 95. JPEG keeps full colour resolution (4:4:4): on photographs
     1 to 2 dB at the same quality for a fifth more bytes, and restored edges keep their colour. A WebP that was lossless
     stays so unless a quality is given. 16-bit images become 8-bit in containers without 16 bits.
     Raises UsageError for an unknown container or quality, ImageError(unsupported) where the container cannot hold the
-    image: an alpha channel that is not opaque in `jpg`, `gif` or `pnm`, or a side that is too long.
+    image: any in `gif` (256 colours), an alpha channel that is not opaque in `jpg` or `pnm`, a side that is too long.
     """
     if container not in _CONTAINERS.values():
         raise UsageError(
@@ -166,6 +161,9 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
         )
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality is 1 to 100, not {quality}")
+    if container == "gif":
+        # OpenCV's best GIFs of photographs have 32 to 36 dB: that would undo the restoration.
+        raise ImageError(ErrorKind.UNSUPPORTED, "gif holds 256 colours only: choose --format png")
     longest = _MAX_SIDE.get(container)
     if longest is not None and max(image.width, image.height) > longest:
         raise ImageError(ErrorKind.UNSUPPORTED, f"{container} holds sides of at most {longest} pixels: use png or tiff")
@@ -217,9 +215,9 @@ def with_restored(image: Image, restored: Pixels) -> Image:
     return replace(image, pixels=colours)
 
 
-def _imdecode(encoded: npt.NDArray[np.uint8], container: str) -> npt.NDArray[Any]:
+def _imdecode(data: bytes, container: str) -> npt.NDArray[Any]:
     try:
-        raw: Any = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        raw: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise _cv_failure(error, f"damaged {container}") from error
     except MemoryError as error:

@@ -41,7 +41,7 @@ class Header:
         inverted: samples mean black at their maximum and the decoder leaves them so.
         opaque: a fourth channel that a decoder may give is padding, not alpha.
         premultiplied: the colours are stored multiplied by the alpha.
-        patches: (offset, bytes) to overwrite before decoding, so that the decoder gives the stored samples.
+        decodable: what the decoder is given instead of the file, so that it gives the stored samples and stays silent.
     """
 
     container: str
@@ -53,7 +53,7 @@ class Header:
     inverted: bool = False
     opaque: bool = False
     premultiplied: bool = False
-    patches: tuple[tuple[int, bytes], ...] = ()
+    decodable: bytes | None = None
 
 
 def truncated(container: str, detail: str) -> ImageError:

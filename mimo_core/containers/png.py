@@ -10,6 +10,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _KEPT = (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _INCH = 0.0254
 
 
@@ -18,7 +19,7 @@ def inspect(data: bytes) -> Header:
     view = memoryview(data)
     position = len(_SIGNATURE)
     header: tuple[int, ...] | None = None
-    body_seen = False
+    body_seen = extra_seen = False
     metadata: list[tuple[bytes, bytes]] = []
     while True:
         (length,) = unpack(">I4x", data, position, NAME)
@@ -41,7 +42,9 @@ def inspect(data: bytes) -> Header:
             raise unsupported("an animated PNG", "only still images are restored")
         elif kind == b"IEND":
             break
-        elif whole and kind in (b"eXIf", b"iCCP", b"pHYs", *_KEPT):
+        elif kind not in _DECODED:
+            extra_seen = True
+        if whole and kind in (b"eXIf", b"iCCP", b"pHYs", *_KEPT):
             metadata.append((kind, data[position + 8 : end - 4]))
         position = end
     width, height, depth, colour, *_ = header
@@ -50,7 +53,21 @@ def inspect(data: bytes) -> Header:
         raise truncated(NAME, f"its header states the colour type {colour} with {depth} bits")
     if not body_seen:
         raise truncated(NAME, "it holds no image data")
-    return Header("png", width, height, colour in (0, 4), True, _metadata(metadata))
+    # What the decoder does not need it would complain about on stderr, or inflate without a limit.
+    decodable = _needed(data) if extra_seen else None
+    return Header("png", width, height, colour in (0, 4), True, _metadata(metadata), decodable=decodable)
+
+
+def _needed(data: bytes) -> bytes:
+    """The file with no other chunks than those that make the pixels."""
+    parts = [data[: len(_SIGNATURE)]]
+    position = len(_SIGNATURE)
+    while parts[-1][4:8] != b"IEND":
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        if data[position + 4 : position + 8] in _DECODED:
+            parts.append(data[position:end])
+        position = end
+    return b"".join(parts)
 
 
 def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:

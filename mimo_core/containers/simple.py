@@ -21,23 +21,30 @@ def inspect_bmp(data: bytes) -> Header:
         raise ImageError(ErrorKind.NOT_AN_IMAGE, f"begins as a BMP does, but its header has {header_size} bytes")
     height = abs(height)
     check_size("BMP", width, height)
-    if bits not in (1, 4, 8, 16, 24, 32) or compression not in (0, 1, 2, 3, 6):
+    if bits not in (1, 4, 8, 24, 32) or compression not in (0, 1, 2, 3, 6):
         raise unsupported(f"a BMP of {bits} bits with compression {compression}")
+    alpha = 0
+    if compression in (3, 6):
+        *masks, alpha = unpack("<IIII", data, 54, "BMP")
+        if header_size == 40 and compression == 3:
+            alpha = 0
+        if masks != [0xFF0000, 0xFF00, 0xFF] or alpha not in (0, 0xFF000000):
+            raise unsupported("a BMP with unusual colour masks")
     if compression in (1, 2):
         needed = image_size
     else:
         needed = (width * bits + 31) // 32 * 4 * height
     if offset + needed > len(data):
         raise truncated("BMP", f"{len(data)} of {offset + needed} bytes")
-    gray = bits <= 8 and _gray_palette(data, 14 + header_size, 3 if header_size == 12 else 4, colours or 1 << bits)
+    gray = False
+    if bits <= 8:
+        entry, count = (3, 1 << bits) if header_size == 12 else (4, colours or 1 << bits)
+        palette = data[14 + header_size : 14 + header_size + entry * min(count, 256)]
+        if offset < 14 + header_size + len(palette):
+            raise truncated("BMP", "its pixels overlap its palette")
+        gray = palette[0::entry] == palette[1::entry] == palette[2::entry]
     # Without a mask for it the fourth byte of a pixel is padding, and mostly 0.
-    opaque = bits == 32 and not (header_size >= 56 and compression in (3, 6) and unpack("<I", data, 66, "BMP")[0])
-    return Header("bmp", width, height, gray, True, opaque=opaque)
-
-
-def _gray_palette(data: bytes, start: int, entry: int, count: int) -> bool:
-    palette = data[start : start + entry * min(count, 256)]
-    return palette[0::entry] == palette[1::entry] == palette[2::entry]
+    return Header("bmp", width, height, gray, True, opaque=alpha == 0)
 
 
 def inspect_gif(data: bytes) -> Header:

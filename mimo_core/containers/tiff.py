@@ -71,8 +71,17 @@ def inspect(data: bytes) -> Header:
         _metadata(first),
         inverted=photometric == _WHITE_IS_ZERO and bits == 16,
         premultiplied=extra == 1,
-        patches=tuple(patch for patch in patches if patch is not None),
+        decodable=_patched(data, [patch for patch in patches if patch is not None]),
     )
+
+
+def _patched(data: bytes, patches: list[tuple[int, bytes]]) -> bytes | None:
+    if not patches:
+        return None
+    patched = bytearray(data)
+    for offset, patch in patches:
+        patched[offset : offset + len(patch)] = patch
+    return bytes(patched)
 
 
 def _check_model(page: Directory, photometric: int, samples: int, bits: int, compression: int, planar: bool) -> None:
