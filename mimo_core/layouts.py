@@ -1,0 +1,152 @@
+"""The files that weights come in: safetensors, and PyTorch checkpoints in the official layout or close to it."""
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mimo_core.errors import WeightsError
+
+FileFormat = Literal["safetensors", "pytorch"]
+
+_NESTED = ("model", "state_dict", "params_ema", "params")
+"""Keys under which checkpoints keep the state dict; `model` is the official one."""
+_PREFIX = "module."
+"""What data-parallel training puts in front of every name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a weights file holds, as found: nothing renamed but the prefix taken off, nothing cast."""
+
+    format: FileFormat
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+    """The metadata of a safetensors file; empty for others."""
+    nested_in: str | None = None
+    """The key that held the state dict, such as `model`."""
+    prefixed: bool = False
+    """Whether the names began with `module.`."""
+    others: tuple[str, ...] = ()
+    """Further keys of the checkpoint, such as `optimizer` and `epoch`."""
+
+
+def parse(data: bytes, name: str) -> Layout:
+    """Read a weights file without running any code that it may hold.
+
+    Args:
+        data: The file's bytes.
+        name: What messages call it.
+
+    Raises:
+        WeightsError: It is no weights file; the message says what it is instead, where that can be told.
+    """
+    _refuse_what_is_not_weights(data, name)
+    if _looks_like_safetensors(data):
+        return _parse_safetensors(data, name)
+    return _parse_pytorch(data, name)
+
+
+def _refuse_what_is_not_weights(data: bytes, name: str) -> None:
+    start = data[:512].lstrip().lower()
+    if not data:
+        raise WeightsError(f"{name} is empty: 0 bytes found where a .safetensors, .pkl or .pth file was expected")
+    if start.startswith((b"<!doctype html", b"<html")):
+        raise WeightsError(
+            f"{name} is a web page, not weights: a download service answered with its confirmation or error page. "
+            "Download the file itself, in a browser if need be."
+        )
+    if start.startswith(b"version https://git-lfs"):
+        raise WeightsError(f"{name} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
+    if data.startswith(b"\x89HDF"):
+        raise WeightsError(f"{name} is an HDF5 file; expected .safetensors, or .pkl/.pth of PyTorch")
+    if b"onnx" in data[:64].lower() or (data[:1] == b"\x08" and b"pytorch" in data[:64]):
+        raise WeightsError(
+            f"{name} is an ONNX file, whose names are lost; expected .safetensors, or .pkl/.pth of PyTorch"
+        )
+
+
+def _looks_like_safetensors(data: bytes) -> bool:
+    return len(data) > 8 and data[8:9] == b"{" and int.from_bytes(data[:8], "little") < 100_000_000
+
+
+def _parse_safetensors(data: bytes, name: str) -> Layout:
+    try:
+        tensors = safetensors.torch.load(data)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{name} is a damaged safetensors file of {len(data)} bytes ({error})") from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    stripped, prefixed = _strip(tensors)
+    return Layout("safetensors", stripped, dict(header.get("__metadata__", {})), prefixed=prefixed)
+
+
+def _parse_pytorch(data: bytes, name: str) -> Layout:
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(_unpickling_message(data, name, error)) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, AttributeError) as error:
+        raise WeightsError(
+            f"{name} cannot be read as weights ({len(data)} bytes beginning {data[:8]!r}): expected .safetensors, or "
+            f".pkl/.pth written by torch.save, complete. {_first_line(error)}"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(
+            f"{name} holds a {type(content).__name__}; expected a dict of tensors, or one under the key 'model'"
+        )
+    for key in _NESTED:
+        inner = content.get(key)
+        if isinstance(inner, Mapping):
+            others = tuple(str(other) for other in content if other != key)
+            stripped, prefixed = _strip(_only_tensors(inner, name))
+            return Layout("pytorch", stripped, nested_in=key, prefixed=prefixed, others=others)
+    stripped, prefixed = _strip(_only_tensors(content, name))
+    return Layout("pytorch", stripped, prefixed=prefixed)
+
+
+def _unpickling_message(data: bytes, name: str, error: Exception) -> str:
+    text = str(error)
+    if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:
+        return (
+            f"{name} holds Python objects beside tensors, which could run code when loaded; it was not loaded. "
+            f"Save its state dict alone: torch.save({{'model': network.state_dict()}}, ...). {_first_line(error)}"
+        )
+    kind = "zip archive" if zipfile.is_zipfile(io.BytesIO(data)) else "file"
+    return (
+        f"{name} is not a weights file: a {kind} of {len(data)} bytes beginning {data[:8]!r} was found where "
+        ".safetensors, or .pkl/.pth written by torch.save, was expected"
+    )
+
+
+def _only_tensors(content: Mapping[object, object], name: str) -> dict[str, Tensor]:
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        found = ", ".join(repr(key) for key in list(content)[:5]) or "nothing"
+        raise WeightsError(
+            f"{name} holds no tensors: found the keys {found}; expected a state dict, or one under 'model'"
+        )
+    strange = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise WeightsError(
+            f"{name} mixes tensors with other values ({', '.join(strange[:5])}); expected tensors alone, or a state "
+            "dict under the key 'model'"
+        )
+    return tensors
+
+
+def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    if tensors and all(key.startswith(_PREFIX) for key in tensors):
+        return {key[len(_PREFIX) :]: value for key, value in tensors.items()}, True
+    return dict(tensors), False
+
+
+def _first_line(error: Exception) -> str:
+    return f"({str(error).strip().splitlines()[0][:160]})" if str(error).strip() else f"({type(error).__name__})"

@@ -1,0 +1,298 @@
+"""Where training pairs come from: sharp photographs, folders of pairs, and successive frames to be averaged."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from mimo_core.errors import UsageError
+from mimo_core.training.blur import Pixels, Shake, photograph
+
+PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm"})
+
+SHARP_TILE = 256
+SHARP_VARIANCE = 150.0
+"""A tile whose Laplacian varies less than this is soft: out of focus, sky, or blurred already."""
+
+_CUT_LEVELS = 25.0
+"""Mean difference of two successive frames, in 8-bit levels, above which the scene was cut."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A blurred crop and its sharp original, both 8-bit RGB of shape (size, size, 3)."""
+
+    blurred: Pixels
+    sharp: Pixels
+
+
+class Source(Protocol):
+    """Anything that draws training pairs; the same generator state gives the same pair."""
+
+    def draw(self, rng: np.random.Generator, size: int) -> Pair:
+        """One pair of crops of `size` x `size`."""
+
+
+class SharpPhotos:
+    """Sharp photographs, blurred on the way as `shake` says.
+
+    Args:
+        files: The photographs; regions that are not sharp are left out, and photographs without any.
+        shake: The blur to synthesise.
+        min_scale: Photographs are shrunk by a random factor between this and 1, which sharpens and varies them.
+        still: Share of the pairs that stay sharp: the network must learn to leave those alone.
+        longest: Longer photographs are shrunk once to this side, so that they fit into memory.
+
+    Raises:
+        UsageError: No photograph has a sharp region.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        shake: Shake,
+        *,
+        min_scale: float = 0.5,
+        still: float = 0.0,
+        longest: int = 2048,
+    ) -> None:
+        self.shake, self.min_scale, self.still = shake, min_scale, still
+        self._images: list[Pixels] = []
+        self._corners: list[list[tuple[int, int]]] = []
+        for file in files:
+            image = shrink(read_rgb(file), longest)
+            corners = sharp_tiles(image)
+            if corners:
+                self._images.append(image)
+                self._corners.append(corners)
+        if not self._images:
+            raise UsageError(
+                f"none of {len(files)} photographs has a {SHARP_TILE}x{SHARP_TILE} tile with a Laplacian variance "
+                f"of at least {SHARP_VARIANCE:g}"
+            )
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def draw(self, rng: np.random.Generator, size: int) -> Pair:
+        """One crop around a sharp tile, at a random scale, and its blurred version."""
+        which = int(rng.integers(len(self._images)))
+        image, corners = self._images[which], self._corners[which]
+        still = rng.uniform() < self.still
+        margin = 0 if still else self.shake.margin
+        around = size + 2 * margin
+        top, left = corners[int(rng.integers(len(corners)))]
+        height, width = image.shape[:2]
+        smallest = max(self.min_scale, around / min(height, width))
+        scale = float(rng.uniform(min(smallest, 1.0), 1.0))
+        side = min(round(around / scale), height, width)
+        # The tile's middle, moved at random by what keeps a part of the tile in view.
+        jitter = rng.integers(-SHARP_TILE // 4, SHARP_TILE // 4 + 1, 2)
+        y = int(np.clip(top + SHARP_TILE // 2 + jitter[0] - side // 2, 0, height - side))
+        x = int(np.clip(left + SHARP_TILE // 2 + jitter[1] - side // 2, 0, width - side))
+        scene = resize(image[y : y + side, x : x + side], around)
+        if still:
+            return Pair(scene, scene)
+        inner = slice(margin, margin + size)
+        return Pair(photograph(scene, rng, self.shake)[inner, inner], scene[inner, inner])
+
+
+class ImagePairs:
+    """Pairs of a blurred and a sharp image, loaded once.
+
+    Args:
+        files: (blurred, sharp) paths of equal size each.
+        min_scale: Pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
+
+    Raises:
+        UsageError: No pair at all, or the two images of a pair differ in size.
+    """
+
+    def __init__(self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0) -> None:
+        if not files:
+            raise UsageError("no image pairs to train on")
+        self.min_scale = min_scale
+        self._pairs = [_read_pair(blurred, sharp) for blurred, sharp in files]
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def draw(self, rng: np.random.Generator, size: int) -> Pair:
+        """The same random window of both images, at a random scale."""
+        pair = self._pairs[int(rng.integers(len(self._pairs)))]
+        return _window(pair, rng, size, self.min_scale)
+
+
+class AveragedFrames:
+    """Successive sharp frames, whose mean is the blurred image and whose middle one is the sharp image.
+
+    Args:
+        clips: Runs of frames without cuts, each (n, H, W, 3) RGB; shorter runs than needed are left out.
+        counts: How many frames may be averaged; odd, so that there is a middle one.
+        min_scale: As for ImagePairs.
+
+    Raises:
+        UsageError: A count is even, or no clip is long enough.
+    """
+
+    def __init__(self, clips: Iterable[Sequence[Pixels]], *, counts: Sequence[int], min_scale: float = 1.0) -> None:
+        if not counts or any(count < 3 or count % 2 == 0 for count in counts):
+            raise UsageError(f"frames to average must be odd and at least 3, not {list(counts)}")
+        self.counts, self.min_scale = tuple(counts), min_scale
+        self._clips = [clip for clip in clips if len(clip) >= max(counts)]
+        if not self._clips:
+            raise UsageError(f"no clip has {max(counts)} successive frames")
+        self._starts = np.cumsum([len(clip) - max(counts) + 1 for clip in self._clips])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def draw(self, rng: np.random.Generator, size: int) -> Pair:
+        """The same random window of the mean and of the middle of a random run of frames."""
+        position = int(rng.integers(len(self)))
+        which = int(np.searchsorted(self._starts, position, side="right"))
+        start = position - (int(self._starts[which - 1]) if which else 0)
+        count = self.counts[int(rng.integers(len(self.counts)))]
+        frames = self._clips[which][start : start + count]
+        y, x, side = _place(frames[0].shape[0], frames[0].shape[1], rng, size, self.min_scale)
+        cut = [frame[y : y + side, x : x + side] for frame in frames]
+        return Pair(resize(average(cut), size), resize(cut[count // 2], size))
+
+
+def average(frames: Sequence[Pixels]) -> Pixels:
+    """The mean of equally large 8-bit frames, rounded: the blur of the GoPro set, in the camera's own values."""
+    total = np.zeros(frames[0].shape, dtype=np.float32)
+    for frame in frames:
+        cv2.accumulate(frame, total)
+    return np.asarray(np.rint(total / np.float32(len(frames))), dtype=np.uint8)
+
+
+def read_rgb(file: Path) -> Pixels:
+    """An image file as 8-bit RGB, shape (H, W, 3).
+
+    Raises:
+        UsageError: It is missing or no image.
+    """
+    image = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise UsageError(f"{file} is missing or cannot be read as an image")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def shrink(image: Pixels, longest: int) -> Pixels:
+    """The image, made smaller if need be so that its longer side is at most `longest`."""
+    factor = longest / max(image.shape[:2])
+    if factor >= 1.0:
+        return image
+    size = (round(image.shape[1] * factor), round(image.shape[0] * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def resize(image: Pixels, side: int) -> Pixels:
+    """A square image at another size: by area when shrinking, so that nothing aliases."""
+    if image.shape[0] == side:
+        return image
+    method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, (side, side), interpolation=method), dtype=np.uint8)
+
+
+def sharp_tiles(image: Pixels, *, tile: int = SHARP_TILE, variance: float = SHARP_VARIANCE) -> list[tuple[int, int]]:
+    """Corners (top, left) of the tiles, half a tile apart, whose Laplacian variance reaches `variance`."""
+    edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
+    total, squares = cv2.integral2(edges, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
+    corners = []
+    for top in range(0, image.shape[0] - tile + 1, tile // 2):
+        for left in range(0, image.shape[1] - tile + 1, tile // 2):
+            mean, square = (
+                (table[top + tile, left + tile] - table[top, left + tile] - table[top + tile, left] + table[top, left])
+                / tile**2
+                for table in (total, squares)
+            )
+            if square - mean**2 >= variance:
+                corners.append((top, left))
+    return corners
+
+
+def read_clips(file: Path) -> list[list[Pixels]]:
+    """The frames of a video, or of a folder of frames sorted by name, split where the scene is cut.
+
+    Raises:
+        UsageError: There is no frame in it.
+    """
+    clips: list[list[Pixels]] = [[]]
+    for frame in _frames(file):
+        if clips[-1] and float(cv2.absdiff(frame, clips[-1][-1]).mean()) > _CUT_LEVELS:
+            clips.append([])
+        clips[-1].append(frame)
+    if not clips[-1]:
+        raise UsageError(f"{file} has no frames that can be read")
+    return clips
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files of a folder and its subfolders, by name, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+
+
+def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """(blurred, sharp) files of a folder that holds `blur`/`sharp`, `blurred`/`sharp` or `input`/`target`, by name.
+
+    Raises:
+        UsageError: It holds no such two folders, or a blurred image has no sharp one.
+    """
+    for first, second in (("blur", "sharp"), ("blurred", "sharp"), ("input", "target")):
+        blurred, sharp = folder / first, folder / second
+        if blurred.is_dir() and sharp.is_dir():
+            by_key = {path.relative_to(sharp).with_suffix(""): path for path in list_images(sharp)}
+            pairs = []
+            for path in list_images(blurred):
+                partner = by_key.get(path.relative_to(blurred).with_suffix(""))
+                if partner is None:
+                    raise UsageError(f"{path} has no sharp image of that name in {sharp}")
+                pairs.append((path, partner))
+            return pairs
+    raise UsageError(f"{folder} has no folders blur and sharp (or blurred and sharp, or input and target)")
+
+
+def _frames(file: Path) -> Iterable[Pixels]:
+    if file.is_dir():
+        for path in list_images(file):
+            yield read_rgb(path)
+        return
+    video = cv2.VideoCapture(str(file))
+    try:
+        while True:
+            found, frame = video.read()
+            if not found:
+                return
+            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    finally:
+        video.release()
+
+
+def _read_pair(blurred: Path, sharp: Path) -> Pair:
+    pair = Pair(read_rgb(blurred), read_rgb(sharp))
+    if pair.blurred.shape != pair.sharp.shape:
+        raise UsageError(
+            f"{blurred} is {pair.blurred.shape[1]}x{pair.blurred.shape[0]}, "
+            f"but {sharp} is {pair.sharp.shape[1]}x{pair.sharp.shape[0]}"
+        )
+    return pair
+
+
+def _window(pair: Pair, rng: np.random.Generator, size: int, min_scale: float) -> Pair:
+    y, x, side = _place(pair.sharp.shape[0], pair.sharp.shape[1], rng, size, min_scale)
+    window = np.s_[y : y + side, x : x + side]
+    return Pair(resize(pair.blurred[window], size), resize(pair.sharp[window], size))
+
+
+def _place(height: int, width: int, rng: np.random.Generator, size: int, min_scale: float) -> tuple[int, int, int]:
+    """A random square window (top, left, side) that becomes `size` at a random scale."""
+    lowest = max(min_scale, size / min(height, width))
+    scale = float(rng.uniform(min(lowest, 1.0), 1.0))
+    side = min(round(size / scale), height, width)
+    return int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side

@@ -1,0 +1,81 @@
+"""Makes the sample images of this folder: camera-like motion blur on real photographs, with their sharp originals.
+
+    python samples/make_samples.py FOLDER
+
+FOLDER holds the photographs of the Debian package lomiri-wallpapers-16.04 (/usr/share/wallpapers); see CREDITS.md.
+"""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mimo_core.training.blur import Pixels, Shake, photograph
+from mimo_core.training.sources import read_rgb
+
+HERE = Path(__file__).parent
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: which part of which photograph, at what size, blurred how."""
+
+    name: str
+    photograph: str
+    window: tuple[float, float, float]
+    """Left, top and width of the part that is kept, as shares of the photograph's width, height and width."""
+    size: tuple[int, int]
+    """Width and height of the sample in pixels."""
+    extent: float
+    seed: int
+
+
+SAMPLES = (
+    Sample("brushes.png", "Picture_1A_by_freespace.jpg", (0.03, 0.10, 0.72), (480, 320), 6.0, 1),
+    Sample("mountains.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg", (0.10, 0.30, 0.60), (480, 320), 7.0, 2),
+    Sample("window.png", "friends_by_Aitzol_Berasategi.jpg", (0.25, 0.05, 0.60), (320, 448), 9.0, 3),
+    Sample("seeds.jpg", "seeding_by_Clements_Engelhardt.jpg", (0.06, 0.06, 0.50), (480, 320), 8.0, 4),
+)
+
+
+def make(sample: Sample, folder: Path) -> tuple[Pixels, Pixels]:
+    """The blurred and the sharp image of a sample, 8-bit RGB."""
+    whole = read_rgb(folder / sample.photograph)
+    height, width = whole.shape[:2]
+    left, top, share = sample.window
+    scale = sample.size[0] / (share * width)
+    shake = Shake(sample.extent, sample.extent)
+    margin = shake.margin
+    # Shrunk a little more than the window needs, so that what moves into view is really there.
+    small = cv2.resize(whole, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    x, y = round(left * small.shape[1]) - margin, round(top * small.shape[0]) - margin
+    scene = small[max(y, 0) : y + sample.size[1] + 2 * margin, max(x, 0) : x + sample.size[0] + 2 * margin]
+    expected = (sample.size[1] + 2 * margin, sample.size[0] + 2 * margin)
+    if scene.shape[:2] != expected:
+        raise SystemExit(f"{sample.name}: the window with its margin of {margin} pixels leaves the photograph")
+    scene = np.ascontiguousarray(scene)
+    blurred = photograph(scene, np.random.default_rng(sample.seed), shake)
+    inner = np.s_[margin : margin + sample.size[1], margin : margin + sample.size[0]]
+    return blurred[inner], scene[inner]
+
+
+def main() -> None:
+    """Write `blurred/` and `sharp/` beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    for sample in SAMPLES:
+        for name, image in zip(("blurred", "sharp"), make(sample, folder), strict=True):
+            path = HERE / name / sample.name
+            path.parent.mkdir(exist_ok=True)
+            if not cv2.imwrite(
+                str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), JPEG if path.suffix == ".jpg" else []
+            ):
+                raise SystemExit(f"{path} cannot be written")
+
+
+if __name__ == "__main__":
+    main()
