@@ -1,0 +1,323 @@
+"""The pool: keeps two tasks at every worker, replaces the dead and the hung, and grows and shrinks with the cluster."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+
+from cluster.isolation import after_death, after_hang, after_loss
+from cluster.resources import Demand, describe_shortage, free_slots
+from cluster.worker import SLOTS, Worker, WorkerInfo, WorkerSetup
+from mimo_core.errors import ErrorKind, SystemFailure
+from mimo_core.progress import Snapshot
+from mimo_core.work import Task, TaskResult
+
+POLL_SECONDS = 0.5
+_GROW_SECONDS = 2.0
+_FIRST_NOTICE_SECONDS = 5.0
+_NOTICE_SECONDS = 30.0
+# So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
+_MAX_BARREN_DEATHS = 12
+
+
+@dataclass(frozen=True)
+class Guilty:
+    """A task of one image that killed its worker (or hung it) even alone."""
+
+    task: Task
+    hung: bool
+
+
+@dataclass(frozen=True)
+class PoolOptions:
+    """How many workers (a maximum of None is what the cluster has), what each takes, and when one counts as hung."""
+
+    minimum: int
+    maximum: int | None
+    demand: Demand
+    timeout: float
+
+
+@dataclass
+class _Member:
+    """A worker as the pool sees it."""
+
+    actor: Any
+    started: float
+    ready: Any
+    info: WorkerInfo | None = None
+    tasks: dict[Any, Task] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    reported: int = 0
+    poll: Any = None
+    polled: float = 0.0
+    answered: float = 0.0
+
+    @property
+    def exclusive(self) -> bool:
+        return any(task.suspect for task in self.tasks.values())
+
+
+class WorkerPool:
+    """Feeds tasks to workers. Use `run` as the driver's loop and `close` in the end."""
+
+    def __init__(self, setup: WorkerSetup, weights: Any, options: PoolOptions, say: Callable[[str], None]) -> None:
+        self._setup = setup
+        self._weights = weights
+        self._options = options
+        self._say = say
+        self._members: list[_Member] = []
+        self._fresh: Iterator[Task] = iter(())
+        self._retries: deque[Task] = deque()
+        self._suspects: deque[Task] = deque()
+        self._exhausted = False
+        self._barren_deaths = 0
+        self._grown = 0.0
+        self._workerless_since = time.monotonic()
+        self._noticed = 0.0
+
+    @property
+    def workers(self) -> int:
+        """Workers with an open session."""
+        return sum(member.info is not None for member in self._members)
+
+    @property
+    def devices(self) -> set[str]:
+        """Names of the devices in use."""
+        return {member.info.device for member in self._members if member.info is not None}
+
+    @property
+    def unreported(self) -> int:
+        """Images that workers have finished in tasks that are not finished."""
+        return sum(max(0, member.snapshot.finished - member.reported) for member in self._members)
+
+    def run(self, tasks: Iterator[Task]) -> Iterator[TaskResult | Guilty | None]:
+        """Yield each task's result, each guilty image, and None at least twice a second so that the caller may act.
+
+        Raises:
+            SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
+        """
+        self._fresh = tasks
+        while True:
+            self._grow()
+            self._feed()
+            if self._exhausted and not self._retries and not self._suspects and not self._in_work():
+                return
+            yield from self._collect()
+            yield from self._watch()
+            yield None
+
+    def close(self) -> None:
+        """Kill the workers at once."""
+        for member in self._members:
+            ray.kill(member.actor)
+        self._members.clear()
+
+    def _in_work(self) -> int:
+        return sum(len(member.tasks) for member in self._members)
+
+    # Growing and shrinking
+
+    def _grow(self) -> None:
+        now = time.monotonic()
+        if now - self._grown < _GROW_SECONDS and self._members:
+            return
+        self._grown = now
+        pending = sum(member.info is None for member in self._members)
+        wanted = self._options.minimum - len(self._members)
+        if self._has_work() and not pending:
+            room = free_slots(self._options.demand)
+            if self._options.maximum is not None:
+                room = min(room, self._options.maximum - len(self._members))
+            wanted = max(wanted, room)
+        for _ in range(max(0, wanted)):
+            self._members.append(self._start())
+
+    def _has_work(self) -> bool:
+        return not self._exhausted or bool(self._retries or self._suspects)
+
+    def _start(self) -> _Member:
+        demand = self._options.demand
+        actor = Worker.options(**demand.options()).remote(self._setup, self._weights)  # type: ignore[attr-defined]
+        return _Member(actor=actor, started=time.monotonic(), ready=actor.ready.remote())
+
+    def _feed(self) -> None:
+        for member in sorted(self._members, key=lambda one: len(one.tasks)):
+            while member.info is not None and len(member.tasks) < SLOTS and not member.exclusive:
+                task = self._next(member)
+                if task is None:
+                    break
+                member.tasks[member.actor.process.remote(task)] = task
+        if not self._has_work():
+            for member in [one for one in self._members if not one.tasks]:
+                self._drop(member)
+
+    def _next(self, member: _Member) -> Task | None:
+        if self._suspects and not member.tasks:
+            return self._suspects.popleft()
+        if self._suspects and member is self._quarantine():
+            return None
+        if self._retries:
+            return self._retries.popleft()
+        task = None if self._exhausted else next(self._fresh, None)
+        self._exhausted = self._exhausted or task is None
+        return task
+
+    def _quarantine(self) -> _Member | None:
+        """The worker that takes no new tasks while suspects wait for an empty one."""
+        return next((member for member in self._members if member.info is not None and not member.exclusive), None)
+
+    # Results and deaths
+
+    def _collect(self) -> Iterator[TaskResult | Guilty]:
+        waiting = {ref: member for member in self._members for ref in self._references(member)}
+        if not waiting:
+            time.sleep(POLL_SECONDS)
+            return
+        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=POLL_SECONDS)
+        if not done:
+            return
+        for reference in done:
+            member = waiting[reference]
+            if member not in self._members:
+                continue
+            try:
+                value = ray.get(reference)
+            except RayActorError as error:
+                yield from self._bury(member, error)
+                continue
+            except RayTaskError as error:
+                raise SystemFailure(ErrorKind.INTERNAL, f"a worker failed in a way it should not: {error}") from error
+            if reference == member.ready:
+                self._welcome(member, value)
+            elif reference == member.poll:
+                self._heard(member, value)
+            else:
+                yield from self._finished(member, reference, value)
+
+    def _finished(self, member: _Member, reference: Any, result: TaskResult) -> Iterator[TaskResult | Guilty]:
+        if result.failure is None:
+            self._barren_deaths = 0
+            del member.tasks[reference]
+            member.reported += len(result.records)
+            yield result
+        elif result.failure[0] is ErrorKind.DEVICE:
+            # The session is dead, so the worker is of no more use; an image may be to blame, as for a death.
+            yield from self._bury(member, SystemFailure(*result.failure))
+        else:
+            raise SystemFailure(*result.failure)
+
+    def _references(self, member: _Member) -> Iterator[Any]:
+        if member.info is None:
+            yield member.ready
+        if member.poll is not None:
+            yield member.poll
+        yield from member.tasks
+
+    def _welcome(self, member: _Member, value: WorkerInfo | tuple[ErrorKind, str]) -> None:
+        if not isinstance(value, WorkerInfo):
+            raise SystemFailure(*value)
+        member.info = value
+        member.answered = time.monotonic()
+
+    def _heard(self, member: _Member, snapshot: Snapshot) -> None:
+        if snapshot.finished > member.snapshot.finished:
+            self._barren_deaths = 0
+        member.poll = None
+        member.snapshot = snapshot
+        member.answered = time.monotonic()
+
+    def _bury(self, member: _Member, error: RayActorError | SystemFailure) -> Iterator[Guilty]:
+        self._drop(member)
+        where = f"on {member.info.host}" if member.info is not None else "while starting"
+        if _node_is_lost(member, error):
+            self._say(f"a worker was lost with its node ({where}); its {len(member.tasks)} shards go to others")
+            for task in member.tasks.values():
+                again = after_loss(task)
+                if again is None:
+                    raise SystemFailure(
+                        ErrorKind.DEVICE, f"shard {task.shard} was lost with its node too often; giving up"
+                    )
+                self._retries.append(again)
+            return
+        self._count_barren_death(error)
+        self._say(f"a worker died {where}; its images are tried again")
+        for task in member.tasks.values():
+            suspects = frozenset(one.row for one in member.snapshot.in_flight if one.shard == task.shard)
+            yield from self._requeue(task, after_death(task, suspects), hung=False)
+
+    def _count_barren_death(self, error: Exception) -> None:
+        self._barren_deaths += 1
+        if self._barren_deaths >= _MAX_BARREN_DEATHS:
+            raise SystemFailure(
+                ErrorKind.DEVICE,
+                f"{self._barren_deaths} workers died in a row without restoring an image between: {_first_line(error)}",
+            )
+
+    def _requeue(self, task: Task, again: list[Task] | None, *, hung: bool) -> Iterator[Guilty]:
+        if again is None:
+            yield Guilty(task, hung)
+            return
+        for one in again:
+            (self._suspects if one.suspect else self._retries).append(one)
+
+    def _drop(self, member: _Member) -> None:
+        self._members.remove(member)
+        ray.kill(member.actor)
+        if not self.workers:
+            self._workerless_since = time.monotonic()
+
+    # Watching
+
+    def _watch(self) -> Iterator[Guilty]:
+        now = time.monotonic()
+        for member in list(self._members):
+            if member.info is None:
+                continue
+            if member.poll is None and now - member.polled >= POLL_SECONDS:
+                member.poll = member.actor.snapshot.remote()
+                member.polled = now
+            yield from self._replace_if_hung(member, now)
+        self._notice_shortage(now)
+
+    def _replace_if_hung(self, member: _Member, now: float) -> Iterator[Guilty]:
+        silent = now - member.answered > self._options.timeout
+        stuck = [one for one in member.snapshot.in_flight if one.seconds > self._options.timeout]
+        if not stuck and not (silent and member.tasks):
+            return
+        names = ", ".join(one.key for one in stuck[:3]) or "nothing it would tell"
+        self._say(f"a worker made no progress for {self._options.timeout:g} s on {names}; it is replaced")
+        self._drop(member)
+        for task in member.tasks.values():
+            rows = frozenset(one.row for one in stuck if one.shard == task.shard)
+            if rows:
+                again = after_hang(task, rows)
+            else:
+                again = after_death(task, frozenset()) if not stuck else [task]
+            yield from self._requeue(task, again, hung=True)
+
+    def _notice_shortage(self, now: float) -> None:
+        if self.workers or not self._has_work() or now - self._workerless_since < _FIRST_NOTICE_SECONDS:
+            return
+        if now - self._noticed >= _NOTICE_SECONDS:
+            self._noticed = now
+            self._say(describe_shortage(self._options.demand))
+
+
+def _node_is_lost(member: _Member, error: Exception) -> bool:
+    if isinstance(error, SystemFailure):
+        return False
+    if isinstance(error, ActorUnavailableError) or getattr(error, "preempted", False):
+        return True
+    if member.info is None:
+        return False
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    return member.info.node not in alive or "node has died" in str(error).lower()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,158 @@
+"""Everything before the first image: what the run is, which choices are frozen for it, and its plan."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+from cluster.resources import Demand
+from mimo_core.choices import choose, choose_weights, device_type_of
+from mimo_core.config import RestoreConfig
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.globs import Glob, has_magic
+from mimo_core.hardware import Hardware
+from mimo_core.imagelist import ImageEntry, list_images
+from mimo_core.plan import Plan, extend, read_plan, write_plan
+from mimo_core.recipe import Recipe
+from mimo_core.run import RunFolder, RunManifest
+from mimo_core.storage import Store, redact
+from mimo_core.tables import list_extension
+from mimo_core.weights import Weights
+
+# Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
+_WORKER_BYTES = 800 << 20
+_GPU_WORKER_CPUS = 4
+SHARD_SIZE = 64
+_FEW_SHARDS = 8
+_SMALLEST_SHARD = 2
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known of a run before Ray is asked: the run that is resumed, if any, and the weights."""
+
+    manifest: RunManifest | None
+    weights: Weights | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to be worked on."""
+
+    recipe: Recipe
+    plan: Plan
+    demand: Demand
+
+
+def open_run(config: RestoreConfig, folder: RunFolder) -> Opening:
+    """Find out what is asked for, and refuse what cannot work, without changing anything.
+
+    Raises:
+        UsageError: source and output overlap, the source holds no image, the mode does not fit what OUTPUT holds, or
+            the weights are not what they should be.
+    """
+    _refuse_overlap(config, folder)
+    manifest = folder.manifest()
+    if config.mode == "overwrite":
+        manifest = None
+    elif manifest is None:
+        if config.mode != "resume":
+            raise UsageError(f"--mode {config.mode} needs a run, and {folder.store} holds none")
+        folder.refuse_strangers()
+    weights = choose_weights(config, manifest.recipe if manifest is not None else None)
+    if manifest is None or config.mode == "extend":
+        next(entries_of(config))
+    return Opening(manifest, weights)
+
+
+def entries_of(config: RestoreConfig) -> Iterator[ImageEntry]:
+    """List the source.
+
+    Raises:
+        UsageError: there is no such source, or no image in it.
+    """
+    return islice(list_images(config.source, include=config.include, reference=config.reference), config.limit)
+
+
+def settle(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Recipe:
+    """Return the recipe, and refuse to resume a run by another one.
+
+    Raises:
+        UsageError: the run in OUTPUT was begun otherwise; the message names each difference.
+    """
+    manifest = opening.manifest
+    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None)
+    if manifest is not None:
+        differences = manifest.differences(config, recipe)
+        if differences:
+            raise UsageError(
+                f"OUTPUT holds a run that was begun otherwise ({'; '.join(differences)}): repeat its options, choose "
+                "another OUTPUT, or start over with --mode overwrite"
+            )
+    return recipe
+
+
+def plan_run(
+    config: RestoreConfig, folder: RunFolder, opening: Opening, recipe: Recipe, say: Callable[[str], None]
+) -> Plan:
+    """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
+    if opening.manifest is None:
+        if config.mode == "overwrite":
+            folder.erase()
+        folder.store.delete_tree("plan")
+        size, entries = _sharded(config)
+        plan = write_plan(folder.store, entries, shard_size=size, output_format=config.format)
+        folder.begin(RunManifest.of(config, recipe))
+        return plan
+    existing = read_plan(folder.store)
+    if existing is None:
+        raise SystemFailure(
+            ErrorKind.STORAGE, f"{folder.store} has a run.json but no plan; start over with --mode overwrite"
+        )
+    if config.mode == "extend":
+        existing, added = extend(existing, entries_of(config))
+        say(f"{added} new images were added to the plan")
+    return existing
+
+
+def _sharded(config: RestoreConfig) -> tuple[int, Iterator[ImageEntry]]:
+    """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
+    entries = entries_of(config)
+    if config.shard_size is not None:
+        return config.shard_size, entries
+    first = list(islice(entries, SHARD_SIZE * _FEW_SHARDS))
+    size = min(SHARD_SIZE, max(_SMALLEST_SHARD, -(-len(first) // _FEW_SHARDS)))
+    return size, chain(first, entries)
+
+
+def demand_of(config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights: Weights | None) -> Demand:
+    """Return what a worker reserves on its node."""
+    if recipe.device_type == "cuda":
+        return Demand(cpus=config.cpus_per_worker or min(_GPU_WORKER_CPUS, hardware.cores), gpus=1)
+    width = weights.spec.width if weights is not None else 0
+    element = 4 if recipe.precision == "fp32" else 2
+    pixels = recipe.call_pixels or 0
+    # About a dozen full-resolution feature maps live at once inside the network.
+    activations = pixels * width * element * 12
+    memory = min(_WORKER_BYTES + activations, hardware.memory // 2)
+    return Demand(cpus=recipe.threads or 1, memory=memory)
+
+
+def wants_gpu(config: RestoreConfig, opening: Opening, gpus_in_cluster: float) -> bool:
+    """Return whether the hardware to look at is a GPU node's."""
+    frozen = opening.manifest.recipe if opening.manifest is not None else None
+    if config.device == "auto" and frozen is None:
+        return gpus_in_cluster > 0 and config.engine != "identity"
+    return device_type_of(config, None, frozen) == "cuda"
+
+
+def _refuse_overlap(config: RestoreConfig, folder: RunFolder) -> None:
+    for name, place in (("SOURCE", config.source), ("--reference", config.reference)):
+        if place is None or list_extension(place) is not None:
+            continue
+        root = Glob(place).root if has_magic(place) and not Path(place).exists() else place
+        if Store(root).overlaps(folder.store):
+            raise UsageError(
+                f"{name} and OUTPUT overlap ({redact(place)} and {folder.store}): a run would read what it writes; "
+                "choose an OUTPUT outside of it"
+            )

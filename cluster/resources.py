@@ -1,0 +1,75 @@
+"""What a worker takes from the cluster, what the cluster has, and how to say that it is short."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from mimo_core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one worker reserves: CPU cores, GPUs, bytes of main memory, and custom resources such as `VACC` dies."""
+
+    cpus: int = 1
+    gpus: int = 0
+    memory: int = 0
+    custom: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cpus < 0 or self.gpus < 0 or not (self.cpus or self.gpus or self.custom):
+            raise UsageError(f"a worker must take some resource, got {self}")
+
+    def items(self) -> dict[str, float]:
+        """Return the amounts by Ray's resource names, without zeros."""
+        amounts = {"CPU": float(self.cpus), "GPU": float(self.gpus), "memory": float(self.memory), **self.custom}
+        return {name: amount for name, amount in amounts.items() if amount}
+
+    def options(self) -> dict[str, Any]:
+        """Return the reservation as options of a Ray actor."""
+        return {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus,
+            "memory": self.memory or None,
+            "resources": self.custom or None,
+        }
+
+
+def free_slots(demand: Demand) -> int:
+    """Return how many more workers the free resources of the living nodes can hold."""
+    return sum(_slots(demand, free) for free in _free_by_node())
+
+
+def total_slots(demand: Demand) -> int:
+    """Return how many workers the living nodes could hold were they empty."""
+    return sum(_slots(demand, node["Resources"]) for node in ray.nodes() if node["Alive"])
+
+
+def describe_shortage(demand: Demand) -> str:
+    """Say what a worker waits for and what the cluster has of it."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    parts = [
+        f"{_show(name, amount)} (the cluster has {_show(name, total.get(name, 0))}, "
+        f"{_show(name, free.get(name, 0))} of it free)"
+        for name, amount in demand.items().items()
+    ]
+    hint = (
+        ""
+        if total_slots(demand)
+        else "; no node has that much: add one, or ask for less with --cpus-per-worker or --device"
+    )
+    return f"waiting for a worker: it needs {' and '.join(parts)} on one node{hint}"
+
+
+def _show(name: str, amount: float) -> str:
+    return f"{amount / 2**30:.1f} GiB of memory" if name == "memory" else f"{amount:g} {name}"
+
+
+def _free_by_node() -> list[dict[str, float]]:
+    per_node: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
+    return list(per_node.values())
+
+
+def _slots(demand: Demand, resources: dict[str, float]) -> int:
+    return min(int(resources.get(name, 0) // amount) for name, amount in demand.items().items())

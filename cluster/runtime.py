@@ -1,0 +1,127 @@
+"""Connecting to Ray: the cluster that `RAY_ADDRESS` names, or an embedded one that lives as long as the run."""
+
+import logging
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.hardware import Hardware, usable_cores
+from mimo_core.storage import Store
+
+# Only shard numbers and the weights pass through the object store.
+_OBJECT_STORE_BYTES = 256 << 20
+_PACKAGES = ("mimo_core", "cluster", "jobs")
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A connection to Ray; `embedded` if this process started it."""
+
+    embedded: bool
+    address: str
+
+
+@contextmanager
+def connect() -> Iterator[Connection]:
+    """Connect to the cluster of `RAY_ADDRESS`, or start an embedded Ray, and disconnect in the end.
+
+    Raises:
+        UsageError: the address is of a kind that a driver cannot use.
+        SystemFailure: there is no cluster at the address.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if "://" in address and not address.startswith("ray-direct://"):
+        raise UsageError(
+            f"RAY_ADDRESS is {address}: a job cannot be driven through that kind of address; "
+            "use `ray job submit --working-dir . -- python -m jobs.restore ...`"
+        )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own notice of this setting would be the first thing that a user of a machine without GPUs reads.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        if address:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
+        else:
+            ray.init(
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+    except ConnectionError as error:
+        raise SystemFailure(
+            ErrorKind.DEVICE, f"no Ray cluster answers at {address} (from RAY_ADDRESS); unset it to run on this machine"
+        ) from error
+    # Ray takes SIGTERM for itself while connecting.
+    signal.signal(signal.SIGTERM, on_term)
+    try:
+        yield Connection(embedded=not address, address=address or "embedded")
+    except KeyboardInterrupt:
+        # Shutting down in order takes longer than `ray job stop` waits; Ray's processes end with this one.
+        raise
+    except BaseException:
+        ray.shutdown()
+        raise
+    else:
+        ray.shutdown()
+
+
+def _runtime_env() -> dict[str, object] | None:
+    """Ship the program to the nodes, unless it runs as a submitted job, whose working directory ships it already."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return None
+    root = Path(__file__).resolve().parent.parent
+    return {"py_modules": [str(root / package) for package in _PACKAGES]}
+
+
+def refuse_unseen_output(store: Store) -> str | None:
+    """Make sure that every node sees the output that this process sees; return the probe's key for later nodes.
+
+    Raises:
+        UsageError: some node does not; it is named with the remedy.
+    """
+    if store.path is None:
+        return None
+    probe = f"lease/probe-{uuid.uuid4().hex}"
+    store.write(probe, b"visible")
+    blind = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            seen = _sees.options(num_cpus=0, scheduling_strategy=strategy).remote(store, probe)
+            if not ray.get(seen):
+                blind.append(node["NodeManagerHostname"])
+    if blind:
+        store.delete(probe)
+        raise UsageError(
+            f"the output {store} is not visible on {len(blind)} of the cluster's nodes "
+            f"({', '.join(sorted(blind)[:5])}): use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
+        )
+    return probe
+
+
+def inspect_hardware(cpus: int, gpus: int) -> Hardware:
+    """Return what a node that can hold a worker has; waits for such a node."""
+    hardware: Hardware = ray.get(_inspect.options(num_cpus=cpus, num_gpus=gpus).remote())
+    return hardware
+
+
+@ray.remote(max_retries=3)
+def _sees(store: Store, key: str) -> bool:
+    return store.exists(key)
+
+
+@ray.remote(max_retries=3)
+def _inspect() -> Hardware:
+    return Hardware.here()

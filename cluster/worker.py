@@ -1,0 +1,88 @@
+"""The worker: a Ray actor that owns one session and takes one task after another."""
+
+import os
+import platform
+from dataclasses import dataclass
+
+import ray
+
+from mimo_core.errors import ErrorKind, SystemFailure
+from mimo_core.faults import Faults
+from mimo_core.pipeline import Pipeline, PipelineOptions
+from mimo_core.progress import Snapshot
+from mimo_core.recipe import Recipe
+from mimo_core.sessions import SessionSpec
+from mimo_core.storage import Store
+from mimo_core.weights import Weights
+from mimo_core.work import Task, TaskResult
+
+# Two tasks at a worker, so that reading the next shard overlaps computing this one, and one thread to spare.
+SLOTS = 2
+_GROUPS = {"work": SLOTS + 1, "control": 2}
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What every worker of a run is made from, besides the weights, which travel once through the object store."""
+
+    store: Store
+    recipe: Recipe
+    device: str
+    options: PipelineOptions
+    probe: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """Where a worker runs: node (Ray's hexadecimal identity), host, process and device."""
+
+    node: str
+    host: str
+    pid: int
+    device: str
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=_GROUPS)  # type: ignore[call-overload]
+class Worker:
+    """Opens its session when made; a failure to do so is the error of `ready`."""
+
+    def __init__(self, setup: WorkerSetup, weights: Weights | None) -> None:
+        self._pipeline: Pipeline | None = None
+        self._failure: SystemFailure | None = None
+        try:
+            if setup.probe is not None and not setup.store.exists(setup.probe):
+                raise SystemFailure(
+                    ErrorKind.STORAGE,
+                    f"node {platform.node()} cannot see the output {setup.store}; use a shared folder or a bucket",
+                )
+            spec = SessionSpec(
+                engine=setup.recipe.engine,
+                device=setup.device,
+                precision=setup.recipe.precision,
+                weights=weights,
+                threads=setup.recipe.threads,
+            )
+            self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, Faults.from_environment())
+        except SystemFailure as failure:
+            self._failure = failure
+
+    @ray.method(concurrency_group="control")
+    def ready(self) -> WorkerInfo | tuple[ErrorKind, str]:
+        """Return where the worker is once its session is open, or the failure that kept it from opening."""
+        if self._pipeline is None:
+            failure = self._failure or SystemFailure(ErrorKind.INTERNAL, "the worker did not start")
+            return failure.kind, str(failure)
+        context = ray.get_runtime_context()
+        return WorkerInfo(context.get_node_id(), platform.node(), os.getpid(), self._pipeline.device_name)
+
+    @ray.method(concurrency_group="work")
+    def process(self, task: Task) -> TaskResult:
+        """Restore the rows of the task and return their records."""
+        assert self._pipeline is not None
+        return self._pipeline.submit(task).result()
+
+    @ray.method(concurrency_group="control")
+    def snapshot(self) -> Snapshot:
+        """Return what the worker is doing; answered at any time."""
+        assert self._pipeline is not None
+        return self._pipeline.snapshot()

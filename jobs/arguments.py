@@ -1,0 +1,102 @@
+"""The command line and the YAML file of a job, both made from the job's one configuration class."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from mimo_core.errors import UsageError
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def parse(config: type[C], argv: Sequence[str], program: str) -> C:
+    """Return the configuration that the command line asks for, over the values of `--config FILE.yaml`.
+
+    Required fields are positional arguments, the others are options of the same name with dashes.
+
+    Raises:
+        UsageError: a value, an option or the file is wrong; the message names it.
+        SystemExit: `--help` was asked for (0), or argparse refused the command line (2).
+    """
+    given = vars(_parser(config, program).parse_args(argv))
+    file = given.pop("config", None)
+    values = {**(_read_yaml(file, config) if file else {}), **given}
+    try:
+        return config(**values)
+    except ValidationError as error:
+        raise UsageError("; ".join(_explain(one, config) for one in error.errors())) from error
+
+
+def _parser(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program, description=config.__doc__, argument_default=argparse.SUPPRESS, allow_abbrev=False
+    )
+    for name, field in config.model_fields.items():
+        if field.is_required():
+            # Optional for argparse, because the YAML file may hold it; the configuration class insists on it.
+            parser.add_argument(name, metavar=name.upper(), nargs="?", help=field.description)
+        else:
+            _add_option(parser, name, field)
+    parser.add_argument("--config", metavar="FILE.yaml", help="read options from this file; the command line wins")
+    return parser
+
+
+def _add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    flag, kind = option(name), _without_none(field.annotation)
+    if kind is bool:
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=field.description)
+    elif get_origin(kind) is tuple:
+        parser.add_argument(flag, action="append", metavar="VALUE", help=field.description)
+    elif get_origin(kind) is Literal:
+        shown = "|".join(map(str, get_args(kind)))
+        default = f" (default: {field.default})" if field.default is not None else ""
+        parser.add_argument(flag, metavar=shown, help=f"{field.description}{default}")
+    else:
+        metavar = {int: "N", float: "N"}.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"
+        default = f" (default: {field.default})" if field.default not in (None, "") else ""
+        parser.add_argument(flag, metavar=metavar, help=f"{field.description}{default}")
+
+
+def option(name: str) -> str:
+    """Return the option of a field: `shard_size` is `--shard-size`."""
+    return "--" + name.replace("_", "-")
+
+
+def _without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next(one for one in get_args(annotation) if one is not type(None))
+    return annotation
+
+
+def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {file} is not YAML: {error}") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"--config {file}: expected option names with values")
+    values = {str(name).replace("-", "_"): value for name, value in document.items()}
+    unknown = sorted(set(values) - set(config.model_fields))
+    if unknown:
+        raise UsageError(f"--config {file}: no option is named {', '.join(unknown)}")
+    return values
+
+
+def _explain(error: Any, config: type[BaseModel]) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    field = config.model_fields.get(name)
+    label = (name.upper() if field is None or field.is_required() else option(name)) if name else config.__name__
+    if error["type"] == "missing":
+        return f"{label} is missing"
+    if error["type"] == "literal_error":
+        return f"{label}: expected {error['ctx']['expected'].replace(chr(39), '')}, found {error['input']!r}"
+    text = str(error.get("ctx", {}).get("error") or error["msg"])
+    return f"{label}: {text[0].lower() + text[1:]}" + ("" if "found" in text else f", found {error['input']!r}")

@@ -1,0 +1,107 @@
+"""What a person sees of a run: a live bar on a terminal, plain lines at intervals elsewhere, and a table at the end."""
+
+import math
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from mimo_core.progress import RunProgress
+
+_LINE_SECONDS = 10.0
+
+
+class Display:
+    """Shows messages and progress on standard error; use it as a context manager."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._live: Live | None = None
+        self._last_line = time.monotonic()
+        self._last_shown: RunProgress | None = None
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish()
+
+    def say(self, text: str) -> None:
+        """Show one line that stays."""
+        self.console.print(text, markup=False)
+
+    def progress(self, progress: RunProgress) -> None:
+        """Show how far the run is: at once on a terminal, every ten seconds elsewhere."""
+        self._last_shown = progress
+        if self.console.is_terminal:
+            if self._live is None:
+                self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+                self._live.start()
+            self._live.update(_bar(progress))
+        elif time.monotonic() - self._last_line >= _LINE_SECONDS:
+            self._last_line = time.monotonic()
+            self.say(progress_line(progress))
+
+    def finish(self) -> None:
+        """Take the bar down, leaving its last state as a line."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        if self._last_shown is not None:
+            self.say(progress_line(self._last_shown))
+            self._last_shown = None
+        sys.stderr.flush()
+
+
+def progress_line(progress: RunProgress) -> str:
+    """Return the progress as one line of text."""
+    left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+    return (
+        f"{progress.done}/{progress.total} images ({_percent(progress.share)}), {progress.failed} failed, "
+        f"{progress.rate_now:.3g} images/s now, {progress.rate_run:.3g} over the run{left}, "
+        f"{count(progress.workers, 'worker')}"
+    )
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 worker`, `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the two largest units that it has, such as `2 h 05 min` or `7 s`."""
+    whole = math.ceil(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours:02d} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    if minutes:
+        return f"{minutes} min {whole % 60:02d} s"
+    return f"{whole} s"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes with a decimal unit, such as `3.4 MB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if number < 1000 or unit == "TB":
+            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
+def _percent(share: float) -> str:
+    # Never 100 % before the end.
+    return f"{math.floor(share * 1000) / 10:.1f}%"
+
+
+def _bar(progress: RunProgress) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_row(ProgressBar(total=max(progress.total, 1), completed=progress.done, width=24), progress_line(progress))
+    return table

@@ -1,0 +1,87 @@
+"""The `mimo` command: finds the job by name and turns its outcome into an exit code."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from mimo_core import __version__
+from mimo_core.errors import MimoError, UsageError
+
+JOBS = {
+    "restore": "restore every image of a folder, bucket or list",
+    "status": "show how far a run is, from any machine, while it works or after",
+    "verify": "check a finished run: every image once, every output as its record says",
+    "weights": "list, inspect and convert network weights",
+    "train": "train or fine-tune weights",
+    "bench": "measure restoring on this machine",
+}
+
+OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `mimo JOB ...` and return the exit code: 0, or 3 if images failed, 2 wrong use, 130 interrupted, 1 else."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print_help()
+        return OK if arguments else USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"mimo {__version__}")
+        return OK
+    job = arguments[0]
+    if job not in JOBS:
+        print(f"mimo: no job is named {job!r}; there are {', '.join(JOBS)}", file=sys.stderr)
+        return USAGE
+    return run(job, arguments[1:])
+
+
+def run(job: str, argv: Sequence[str]) -> int:
+    """Run one job with its arguments; errors become a line on standard error and an exit code."""
+    try:
+        return int(import_module(f"jobs.{job}").main(list(argv)))
+    except UsageError as error:
+        print(f"mimo {job}: {error}", file=sys.stderr)
+        return USAGE
+    except MimoError as error:
+        print(f"mimo {job}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"mimo {job}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`mimo status | head`): nothing is left to say.
+        sys.stderr.close()
+        return FAILED
+
+
+def entry(job: str, argv: Sequence[str]) -> NoReturn:
+    """Run one job as a process of its own (`python -m jobs.<job>`)."""
+    _leave(run(job, argv))
+
+
+def cli() -> NoReturn:
+    """Run `mimo`."""
+    _leave(main())
+
+
+def _leave(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == INTERRUPTED:
+        # An embedded Ray takes seconds to shut down in order; its processes end with this one anyway.
+        os._exit(code)
+    sys.exit(code)
+
+
+def _print_help() -> None:
+    print("usage: mimo JOB [arguments]\n\nRestore (deblur) and evaluate huge image archives with MIMO-UNet.\n\njobs:")
+    width = max(map(len, JOBS))
+    for name, text in JOBS.items():
+        print(f"  {name:<{width}}  {text}")
+    print("\n`mimo JOB --help` shows a job's arguments.")
+
+
+if __name__ == "__main__":
+    cli()

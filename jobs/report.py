@@ -1,0 +1,90 @@
+"""The table at the end of a run."""
+
+import math
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cluster.driver import Outcome
+from jobs.display import count, duration, size
+from mimo_core.config import RestoreConfig
+from mimo_core.statistics import STAGES, Mean, Statistics
+
+
+def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
+    """Print what became of the run to standard output."""
+    console = Console(highlight=False)
+    statistics = outcome.statistics
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_row("images", _counts(statistics))
+    table.add_row("session", _session(outcome))
+    table.add_row("stages", _stages(statistics))
+    for label, line in _scores(statistics):
+        table.add_row(label, line)
+    recipe = outcome.prepared.recipe
+    devices = ", ".join(outcome.devices) or recipe.device_type
+    table.add_row(
+        "model", escape(f"{recipe.model} ({recipe.weights}), {recipe.engine} {recipe.precision} on {devices}")
+    )
+    table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
+    table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
+    table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
+    console.print(table)
+    if statistics.failed:
+        console.print(
+            f"\nfailed: {', '.join(f'{number} {kind}' for kind, number in statistics.error_kinds.items())}",
+            markup=False,
+        )
+        for failure in statistics.first_failures:
+            console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
+        if statistics.failed > len(statistics.first_failures):
+            console.print(f"  ... and {statistics.failed - len(statistics.first_failures)} more in the records")
+    for kind, number in statistics.notes.items():
+        console.print(f"note: {count(number, 'restored image')} not scored: {kind}", markup=False)
+
+
+def _counts(statistics: Statistics) -> str:
+    parts = [f"{statistics.restored} restored", f"{statistics.failed} failed"]
+    if statistics.skipped:
+        parts.append(f"{statistics.skipped} skipped")
+    if statistics.fallbacks:
+        parts.append(f"{statistics.fallbacks} in smaller pieces for want of memory")
+    return ", ".join(parts)
+
+
+def _session(outcome: Outcome) -> str:
+    if not outcome.session_images:
+        return "nothing was left to do"
+    rate = outcome.session_images / outcome.seconds if outcome.seconds else 0.0
+    return (
+        f"{count(outcome.session_images, 'image')} in {duration(outcome.seconds)}, {rate:.3g} images/s, "
+        f"accelerator busy {100 * outcome.busy_share:.0f}%"
+    )
+
+
+def _stages(statistics: Statistics) -> str:
+    total = sum(statistics.stage_ms.values())
+    if not total:
+        return "-"
+    shares = ((stage, 100 * statistics.stage_ms.get(stage, 0.0) / total) for stage in STAGES)
+    return ", ".join(f"{stage} {share:.0f}%" for stage, share in shares)
+
+
+def _scores(statistics: Statistics) -> list[tuple[str, str]]:
+    rows = []
+    for label, before, after, unit, digits in (
+        ("PSNR", "input_psnr", "psnr", " dB", 2),
+        ("SSIM", "input_ssim", "ssim", "", 4),
+    ):
+        first, second = statistics.scores.get(before, Mean()), statistics.scores.get(after, Mean())
+        if first.finite_mean is None or second.finite_mean is None:
+            continue
+        gain = second.finite_mean - first.finite_mean
+        means = f"{first.finite_mean:.{digits}f} -> {second.finite_mean:.{digits}f}{unit}"
+        line = f"{means} ({gain:+.{digits}f}), mean of {second.count}"
+        if second.infinite or first.infinite:
+            line += f"; identical images: {first.infinite} before, {second.infinite} after"
+        rows.append((label, line if math.isfinite(gain) else "-"))
+    return rows

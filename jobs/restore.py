@@ -1,0 +1,40 @@
+"""`mimo restore SOURCE OUTPUT`: restore every image of a folder, bucket or list."""
+
+import sys
+from collections.abc import Sequence
+
+from jobs.arguments import parse
+from jobs.display import Display
+from jobs.interruption import interruptible
+from jobs.main import INTERRUPTED, OK, SOME_FAILED, entry
+from mimo_core.config import RestoreConfig
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job; see `jobs.main.run` for the exit codes."""
+    config = parse(RestoreConfig, argv, "mimo restore")
+    if config.dry_run:
+        from jobs.rehearsal import rehearse
+
+        return rehearse(config)
+    # Ray takes a second to import, which `--help` need not.
+    from cluster.driver import restore
+    from jobs.report import print_outcome
+
+    with Display() as display, interruptible():
+        try:
+            outcome = restore(config, display)
+        except KeyboardInterrupt as interrupt:
+            display.finish()
+            display.say(
+                f"stopped by {interrupt or 'the user'}; what is committed stays. The same command goes on from here:\n"
+                f"  mimo restore {' '.join(argv)}"
+            )
+            return INTERRUPTED
+        display.finish()
+        print_outcome(outcome, config)
+    return SOME_FAILED if outcome.statistics.failed else OK
+
+
+if __name__ == "__main__":
+    entry("restore", sys.argv[1:])

@@ -1,0 +1,134 @@
+"""The configuration of the restore job: one class for the command line, the YAML file and the run's record."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+EngineName = Literal["auto", "torch", "identity"]
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+FormatName = Literal["same", "png", "jpg", "webp", "tiff"]
+ModeName = Literal["resume", "overwrite", "retry-failed", "extend"]
+
+_HXW = re.compile(r"([1-9]\d*)[xX]([1-9]\d*)")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Return (height, width) in pixels from text such as `360x640`.
+
+    Raises:
+        ValueError: the text is not two positive integers joined by `x`.
+    """
+    match = _HXW.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected HEIGHTxWIDTH in pixels such as 360x640, found {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def parse_workers(text: str) -> tuple[int, int | None]:
+    """Return (minimum, maximum) from `N`, `MIN:MAX` or `auto`; a maximum of None is what the cluster has."""
+    if text == "auto":
+        return 1, None
+    match = re.fullmatch(r"(\d+)(?::(\d+))?", text)
+    if match is None:
+        raise ValueError(f"expected N, MIN:MAX or auto, found {text!r}")
+    low = int(match[1])
+    high = int(match[2]) if match[2] else low
+    if low < 1 or high < low:
+        raise ValueError(f"expected 1 <= MIN <= MAX, found {text!r}")
+    return low, high
+
+
+def parse_max_failed(text: str) -> tuple[float, bool]:
+    """Return (limit, is_share) from `N` (images) or `N%` (of the plan, then limit is a share 0..1)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    if match is None or (not match[2] and not text.isdigit()):
+        raise ValueError(f"expected a number of images such as 100 or a share such as 1%, found {text!r}")
+    value = float(match[1])
+    if match[2] and value > 100:
+        raise ValueError(f"a share is at most 100%, found {text!r}")
+    return (value / 100, True) if match[2] else (value, False)
+
+
+def _size(text: str) -> str:
+    return text if text == "native" else _checked(parse_size, text)
+
+
+def _tile(text: str) -> str:
+    return text if text in ("auto", "none") else _checked(parse_size, text)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError(f"expected auto, cpu, cuda or cuda:N, found {text!r}")
+    return text
+
+
+def _checked(parser: object, text: str) -> str:
+    assert callable(parser)
+    parser(text)
+    return text
+
+
+def _workers(text: str) -> str:
+    return _checked(parse_workers, text)
+
+
+def _max_failed(text: str) -> str:
+    return _checked(parse_max_failed, text)
+
+
+def _batch(value: str) -> str:
+    if value != "auto" and not (value.isdigit() and int(value) >= 1):
+        raise ValueError(f"expected auto or a number of images of at least 1, found {value!r}")
+    return value
+
+
+class RestoreConfig(BaseModel):
+    """Restore every image of SOURCE with MIMO-UNet and write the results and their records under OUTPUT."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
+    output: str = Field(description="folder or bucket prefix of the run; resumed where it holds one")
+
+    reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
+    include: tuple[str, ...] = Field((), description="also take files whose name matches this glob (repeatable)")
+    limit: int | None = Field(None, ge=1, description="plan the first N images only")
+
+    weights: str | None = Field(None, description="shipped name, file or URL (see `mimo weights list`)")
+    model: str | None = Field(None, description="variant that the weights must be, such as mimo-unet-plus")
+    interpolation: Literal["auto", "nearest", "bilinear"] = Field(
+        "auto", description="inner resampling; auto takes it from the weights' metadata, nearest without one"
+    )
+    engine: EngineName = Field("auto", description="what computes the network")
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: PrecisionName = Field("auto", description="arithmetic of the network; the last addition is float32")
+    allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
+
+    size: Annotated[str, AfterValidator(_size)] = Field(
+        "native", description="native, or HxW to resize the input (and the reference) as the model zoo does"
+    )
+    tile: Annotated[str, AfterValidator(_tile)] = Field("auto", description="auto, none, or HxW in pixels")
+    overlap: int = Field(32, ge=0, le=1024, description="pixels of context on each side of a tile")
+    batch: Annotated[str, AfterValidator(_batch)] = Field("auto", description="images or tiles computed at once")
+    max_pixels: int = Field(1 << 28, ge=1, description="refuse an image with more pixels than this")
+
+    format: FormatName = Field("same", description="container of the outputs")
+    quality: int | None = Field(None, ge=1, le=100, description="quality of lossy outputs (default: 95)")
+
+    workers: Annotated[str, AfterValidator(_workers)] = Field("auto", description="N, MIN:MAX, or auto")
+    cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores that a worker takes (default: chosen)")
+    shard_size: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="images in a shard, the unit of commit (default: 64, fewer for short lists)",
+    )
+    timeout: float = Field(300.0, gt=0, description="seconds without progress on an image before its worker is hung")
+
+    mode: ModeName = Field("resume", description="what to do with the run that OUTPUT already holds")
+    max_failed: Annotated[str, AfterValidator(_max_failed)] | None = Field(
+        None, description="stop when more than N images, or N%% of the plan, have failed"
+    )
+    dry_run: bool = Field(False, description="say what would be done, and do nothing")

@@ -1,0 +1,73 @@
+"""What this machine can compute: cores, memory, CUDA, and the precisions that run at full speed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A machine as the automatic choices see it.
+
+    Attributes:
+        cores: CPU cores that this process may use.
+        memory: bytes of main memory that this process may use.
+        cpu_bf16: whether the CPU multiplies bfloat16 in hardware (AVX-512 BF16 or AMX).
+        cuda: whether PyTorch sees a CUDA device.
+        cuda_bf16: whether that device multiplies bfloat16 in hardware (compute capability 8.0 or later).
+        cuda_memory: bytes of memory of that device, 0 without one.
+    """
+
+    cores: int
+    memory: int
+    cpu_bf16: bool
+    cuda: bool
+    cuda_bf16: bool
+    cuda_memory: int
+
+    @classmethod
+    def here(cls) -> "Hardware":
+        """Inspect the machine that this process runs on."""
+        import torch
+
+        cuda = torch.cuda.is_available()
+        return cls(
+            cores=usable_cores(),
+            memory=usable_memory(),
+            cpu_bf16=_cpu_has_bf16(),
+            cuda=cuda,
+            cuda_bf16=cuda and torch.cuda.get_device_capability()[0] >= 8,
+            cuda_memory=torch.cuda.get_device_properties(0).total_memory if cuda else 0,
+        )
+
+
+def usable_cores() -> int:
+    """Return the CPU cores that this process may use: affinity, then the control group's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _first_line("/sys/fs/cgroup/cpu.max")
+    if quota is not None and not quota.startswith("max"):
+        allowed, period = map(int, quota.split())
+        cores = min(cores, max(1, allowed // period))
+    return cores
+
+
+def usable_memory() -> int:
+    """Return the bytes of main memory that this process may use: the machine's, or its control group's limit."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _first_line("/sys/fs/cgroup/memory.max")
+    return min(memory, int(limit)) if limit is not None and limit.isdigit() else memory
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _first_line(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None

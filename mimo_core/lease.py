@@ -1,0 +1,214 @@
+"""The lease: at most one driver commits to a run, fenced by an epoch that only ever grows.
+
+Each holder owns one object, `lease/epoch-<n>.json`, which it alone rewrites as its heartbeat. Taking over means
+creating the object of the next epoch exclusively, which exactly one contender can do on a local disk and in a bucket
+alike. The newest epoch is the holder; an older one that notices this may not commit any more. Whether a holder lives
+is judged by watching its heartbeat change on the observer's own monotonic clock, so clocks need not agree.
+"""
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
+from mimo_core.storage import Store
+
+FOLDER = "lease"
+HEARTBEAT_SECONDS = 5.0
+EXPIRY_SECONDS = 30.0
+
+
+class LeaseLostError(MimoError):
+    """Another driver has taken the run over, or this one could not renew in time: it must not commit."""
+
+
+class Lease:
+    """The right to commit to one run, held from construction by `acquire` until `release`."""
+
+    def __init__(self, store: Store, epoch: int) -> None:
+        self._store = store
+        self.epoch = epoch
+        self._beats = 0
+        self._progress: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._renewed = time.monotonic()
+        self._lost: str | None = None
+        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+
+    @classmethod
+    def acquire(cls, store: Store, say: Callable[[str], None]) -> "Lease":
+        """Take the run's lease, waiting visibly while another driver holds it.
+
+        A holder that died on this host is replaced at once; one elsewhere after `EXPIRY_SECONDS` without a heartbeat.
+
+        Args:
+            store: the run's folder.
+            say: told in words what is waited for.
+
+        Raises:
+            LeaseLostError: another living driver holds the run.
+        """
+        while True:
+            current = current_epoch(store)
+            if current:
+                _wait_until_free(store, current, say)
+            lease = cls(store, current + 1)
+            if store.create(_key(lease.epoch), lease._document("held")):
+                lease._renewed = time.monotonic()
+                lease._thread.start()
+                if current:
+                    store.delete(_key(current))
+                return lease
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """Set the progress that the next heartbeats carry, for `mimo status` elsewhere."""
+        self._progress = dict(progress)
+
+    def check(self) -> None:
+        """Refuse to go on when this driver may no longer commit.
+
+        Raises:
+            LeaseLostError: a newer epoch exists, or the last renewal is too long ago to be sure that none does.
+        """
+        if self._lost is None and time.monotonic() - self._renewed > EXPIRY_SECONDS:
+            self._lost = f"the lease could not be renewed for {EXPIRY_SECONDS:.0f} s"
+        if self._lost is None and current_epoch(self._store) != self.epoch:
+            self._lost = "another driver has taken this run over"
+        if self._lost is not None:
+            raise LeaseLostError(f"{self._lost}; this one stops and commits nothing more")
+
+    def release(self) -> None:
+        """Give the lease back, so that the next driver need not wait."""
+        self._stop.set()
+        self._thread.join()
+        if self._lost is None:
+            with self._lock:
+                self._store.write(_key(self.epoch), self._document("released"))
+
+    def _renew_for_ever(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            try:
+                if current_epoch(self._store) != self.epoch:
+                    self._lost = "another driver has taken this run over"
+                    return
+                begun = time.monotonic()
+                with self._lock:
+                    self._store.write(_key(self.epoch), self._document("held"))
+                self._renewed = begun
+            except (SystemFailure, ImageError, OSError) as error:
+                # Not final: `check` refuses commits once the last renewal is too old.
+                self._progress["lease_error"] = str(error)
+
+    def _document(self, state: str) -> bytes:
+        self._beats += 1
+        document = {
+            "epoch": self.epoch,
+            "state": state,
+            "beat": self._beats,
+            "renewed_at": time.time(),
+            "progress": self._progress,
+            **_identity(),
+        }
+        return json.dumps(document, indent=1).encode()
+
+
+def current_epoch(store: Store) -> int:
+    """Return the newest epoch of the run's lease, 0 where there was none."""
+    newest = 0
+    for entry in store.list(FOLDER):
+        name = entry.key.rsplit("/", 1)[-1]
+        if name.startswith("epoch-") and name.endswith(".json"):
+            newest = max(newest, int(name[6:-5]))
+    return newest
+
+
+def read_lease(store: Store, epoch: int | None = None) -> dict[str, Any] | None:
+    """Return the newest lease document (holder, heartbeat, progress), or None where there is none."""
+    epoch = epoch or current_epoch(store)
+    if not epoch:
+        return None
+    try:
+        document = json.loads(store.read(_key(epoch)))
+    except ImageError as error:
+        if error.kind is ErrorKind.NOT_FOUND:
+            return None
+        raise
+    return dict(document)
+
+
+def holder_is_dead_here(document: dict[str, Any]) -> bool:
+    """Return whether the lease's holder was a process of this very host that no longer lives."""
+    mine = _identity()
+    if any(document.get(name) != mine[name] for name in ("host", "boot", "pid_namespace")):
+        return False
+    return _start_time(int(document["pid"])) != document.get("started")
+
+
+def _wait_until_free(store: Store, epoch: int, say: Callable[[str], None]) -> None:
+    watched_since = time.monotonic()
+    last_beat = None
+    announced = False
+    while current_epoch(store) == epoch:
+        document = read_lease(store, epoch)
+        if document is None or document["state"] == "released" or holder_is_dead_here(document):
+            return
+        if last_beat is not None and document["beat"] != last_beat:
+            raise LeaseLostError(
+                f"a driver on {document['host']} (process {document['pid']}) is working on this run; "
+                "follow it with `mimo status`, or stop it first"
+            )
+        last_beat = document["beat"]
+        waited = time.monotonic() - watched_since
+        if waited >= EXPIRY_SECONDS:
+            say(f"the driver on {document['host']} gives no sign of life; taking the run over")
+            return
+        if not announced:
+            say(
+                f"a driver on {document['host']} (process {document['pid']}) holds this run; "
+                f"waiting up to {EXPIRY_SECONDS:.0f} s for a sign of life"
+            )
+            announced = True
+        time.sleep(0.5)
+
+
+def _key(epoch: int) -> str:
+    return f"{FOLDER}/epoch-{epoch:08d}.json"
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "host": platform.node(),
+        "boot": _text("/proc/sys/kernel/random/boot_id"),
+        "pid_namespace": _link("/proc/self/ns/pid"),
+        "pid": os.getpid(),
+        "started": _start_time(os.getpid()),
+    }
+
+
+def _start_time(pid: int) -> str | None:
+    """Return the kernel's start time of a process, which tells it from a later one with the same number."""
+    status = _text(f"/proc/{pid}/stat")
+    if status is None:
+        return None
+    fields = status.rsplit(")", 1)[-1].split()
+    return None if fields[0] == "Z" else fields[19]
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _link(path: str) -> str | None:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return None

@@ -1,0 +1,262 @@
+"""A worker's pipeline: read and decode ahead, infer on one thread, encode, write and score behind it, all bounded."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.faults import Faults
+from mimo_core.memory import MemoryBudget
+from mimo_core.plan import PlanRow, read_shard
+from mimo_core.progress import ProgressBoard, Snapshot
+from mimo_core.recipe import Recipe
+from mimo_core.records import Record
+from mimo_core.restorer import Restoration, Restorer, TilePolicy
+from mimo_core.sessions import SessionSpec, open_session
+from mimo_core.stages import Loaded, Stages
+from mimo_core.storage import Store
+from mimo_core.work import Task, TaskResult
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How wide the pipeline is. Nothing here changes a byte of the outputs.
+
+    Attributes:
+        readers: threads that read and decode ahead of the session.
+        writers: threads that encode, write, hash and score behind it.
+        memory: bytes of decoded pixels held at once.
+    """
+
+    readers: int = 2
+    writers: int = 2
+    memory: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        if self.readers < 1 or self.writers < 1 or self.memory < 1:
+            raise UsageError(f"a pipeline needs at least one reader, one writer and some memory, got {self}")
+
+
+class _Running:
+    """A task on its way: its records so far, the failure that stopped it, and what of it is still under way."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.future: Future[TaskResult] = Future()
+        self.records: dict[int, Record] = {}
+        self.failure: tuple[ErrorKind, str] | None = None
+        self.busy = 0.0
+        self._lock = threading.Lock()
+        # One for the feeding itself, one for each image under way.
+        self._open = 1
+
+    def fail(self, kind: ErrorKind, message: str) -> None:
+        """Stop the task as a whole; the first failure is the one that is told."""
+        with self._lock:
+            self.failure = self.failure or (kind, message)
+
+    def begin(self) -> None:
+        """Note that one more image is under way."""
+        with self._lock:
+            self._open += 1
+
+    def end(self) -> None:
+        """Note that an image, or the feeding, has ended; the last one to end gives the task's result."""
+        with self._lock:
+            self._open -= 1
+            if self._open:
+                return
+        self.future.set_result(TaskResult(self.task, self.records, self.failure, self.busy))
+
+
+@dataclass(frozen=True)
+class _Item:
+    """An image on its way: its place in the pipeline's order, its task and row, and its loading."""
+
+    ticket: int
+    running: _Running
+    index: int
+    row: PlanRow
+    loading: Future[Loaded]
+
+
+@dataclass(frozen=True)
+class _TaskEnd:
+    """Says to the inferring thread that no more images of this task follow."""
+
+    running: _Running
+
+
+class Pipeline:
+    """Owns one session, from construction to `close`. Tasks are restored in the order in which they are submitted.
+
+    Three kinds of threads work in it. The feeder reads the rows of each task and hands them to the readers, in order,
+    as far ahead as the bounds allow; the inferring thread takes the loaded images in the same order, groups
+    neighbours of equal shape into batches, and never waits for storage as long as the readers keep up; the writers
+    finish each image.
+
+    Raises:
+        SystemFailure: the session cannot be opened.
+    """
+
+    def __init__(
+        self, output: Store, recipe: Recipe, spec: SessionSpec, options: PipelineOptions, faults: Faults | None = None
+    ) -> None:
+        self._output = output
+        self._policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
+        self._spec = spec
+        self._board = ProgressBoard()
+        self._budget = MemoryBudget(options.memory, recipe.batch)
+        self._window = threading.BoundedSemaphore(options.readers + options.writers + 2 * recipe.batch)
+        self._tasks: queue.SimpleQueue[_Running | None] = queue.SimpleQueue()
+        self._loaded: queue.SimpleQueue[_Item | _TaskEnd | None] = queue.SimpleQueue()
+        self._readers = ThreadPoolExecutor(options.readers, "read")
+        self._writers = ThreadPoolExecutor(options.writers, "write")
+        self._opened: Future[str] = Future()
+        self._threads = [
+            threading.Thread(target=self._infer_for_ever, name="infer", daemon=True),
+            threading.Thread(target=self._feed_for_ever, name="feed", daemon=True),
+        ]
+        self._threads[0].start()
+        self.device_name = self._opened.result()
+        self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults())
+        self._threads[1].start()
+
+    def submit(self, task: Task) -> Future[TaskResult]:
+        """Queue a task; its result holds one record for each of its rows, or the failure that stopped it."""
+        running = _Running(task)
+        self._tasks.put(running)
+        return running.future
+
+    def snapshot(self) -> Snapshot:
+        """Return what is going on, at any time and from any thread."""
+        return self._board.snapshot()
+
+    def close(self) -> None:
+        """Finish what was submitted, then give the session back."""
+        self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._readers.shutdown()
+        self._writers.shutdown()
+
+    # Feeding
+
+    def _feed_for_ever(self) -> None:
+        ticket = 0
+        while (running := self._tasks.get()) is not None:
+            try:
+                rows = read_shard(self._output, running.task.shard)
+                places = running.task.rows
+            except (SystemFailure, ImageError) as error:
+                running.fail(error.kind, f"shard {running.task.shard} of the plan cannot be read: {error}")
+                rows, places = [], ()
+            for index in places:
+                if running.failure is not None:
+                    break
+                self._window.acquire()
+                self._budget.expect(ticket)
+                running.begin()
+                loading = self._readers.submit(self._load, ticket, running.task, index, rows[index])
+                self._loaded.put(_Item(ticket, running, index, rows[index], loading))
+                ticket += 1
+            self._loaded.put(_TaskEnd(running))
+        self._loaded.put(None)
+
+    def _load(self, ticket: int, task: Task, index: int, row: PlanRow) -> Loaded:
+        loaded = self._stages.load(task, index, row)
+        self._budget.acquire(ticket, loaded.nbytes)
+        return loaded
+
+    # Inferring
+
+    def _infer_for_ever(self) -> None:
+        try:
+            session = open_session(self._spec)
+        except BaseException as error:  # noqa: BLE001 - the constructor raises it
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(session.device_name)
+        restorer = Restorer(session, self._policy)
+        group: list[tuple[_Item, Loaded]] = []
+        while (item := self._loaded.get()) is not None:
+            if isinstance(item, _TaskEnd):
+                # Batches end with their task, so that they depend on the plan alone.
+                self._infer(restorer, group)
+                group = []
+                item.running.end()
+                continue
+            loaded = self._loaded_or_recorded(item)
+            if loaded is None:
+                continue
+            if group and not loaded.like(group[0][1]):
+                self._infer(restorer, group)
+                group = []
+            group.append((item, loaded))
+            if len(group) == self._policy.batch_of(*loaded.pixels.shape[:2]):
+                self._infer(restorer, group)
+                group = []
+        session.close()
+
+    def _loaded_or_recorded(self, item: _Item) -> Loaded | None:
+        """Wait for the image; where it cannot be loaded, see to its record and return None."""
+        try:
+            loaded = item.loading.result()
+        except SystemFailure as failure:
+            item.running.fail(failure.kind, str(failure))
+        except Exception as error:  # noqa: BLE001 - becomes the image's record
+            self._record(item, self._stages.failure(item.running.task, item.row, error))
+        else:
+            if item.running.failure is None:
+                return loaded
+        self._release(item)
+        return None
+
+    def _infer(self, restorer: Restorer, group: list[tuple[_Item, Loaded]]) -> None:
+        if not group:
+            return
+        running = group[0][0].running
+        restorations: Sequence[Restoration | Exception]
+        try:
+            restorations, seconds = self._stages.infer(
+                restorer, running.task, [(item.index, item.row, loaded) for item, loaded in group]
+            )
+        except SystemFailure as failure:
+            running.fail(failure.kind, str(failure))
+            restorations, seconds = [], 0.0
+        except Exception as error:  # noqa: BLE001 - becomes the images' records
+            restorations, seconds = [error] * len(group), 0.0
+        running.busy += seconds
+        for (item, loaded), restoration in zip(group, restorations, strict=False):
+            self._writers.submit(self._write, item, loaded, restoration, seconds / len(group))
+        if not restorations:
+            for item, _ in group:
+                self._release(item)
+
+    # Writing
+
+    def _write(self, item: _Item, loaded: Loaded, restoration: Restoration | Exception, infer_seconds: float) -> None:
+        try:
+            if isinstance(restoration, Exception):
+                raise restoration
+            record = self._stages.finish(item.running.task, item.index, item.row, loaded, restoration, infer_seconds)
+            self._record(item, record)
+        except SystemFailure as failure:
+            item.running.fail(failure.kind, str(failure))
+        except Exception as error:  # noqa: BLE001 - becomes the image's record
+            self._record(item, self._stages.failure(item.running.task, item.row, error, loaded))
+        finally:
+            self._release(item)
+
+    def _record(self, item: _Item, record: Record) -> None:
+        item.running.records[item.index] = record
+        self._board.finish(failed=record.status == "failed")
+
+    def _release(self, item: _Item) -> None:
+        self._budget.release(item.ticket)
+        self._window.release()
+        item.running.end()

@@ -1,0 +1,50 @@
+"""The recipe: everything that can change a byte of an output or a score, decided once and frozen for the run."""
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Recipe(BaseModel):
+    """The resolved choices behind a run's outputs. Equal recipes and sources give equal bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    weights: str
+    weights_sha256: str
+    interpolation: str
+    engine: str
+    device_type: str
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
+    size: tuple[int, int] | None
+    tile: tuple[int, int] | None
+    overlap: int
+    call_pixels: int | None
+    batch: int
+    threads: int | None
+    max_pixels: int
+    format: str
+    quality: int | None
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
+        values = self.model_dump(mode="json", exclude={"weights"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: "Recipe", *, ignore: frozenset[str] = frozenset()) -> list[str]:
+        """Return one line for each choice in which `other` differs from this recipe, such as `batch: was 4, now 8`."""
+        lines = []
+        for name in type(self).model_fields:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if name != "weights" and name not in ignore and mine != theirs:
+                lines.append(f"{name}: was {_show(mine)}, now {_show(theirs)}")
+        return lines
+
+
+def _show(value: object) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return "none" if value is None else str(value)

@@ -1,0 +1,165 @@
+"""Images of any size through a session: padding, tiles, batches, and smaller steps when memory runs out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from mimo_core.errors import ErrorKind, ImageError, UsageError
+from mimo_core.preprocess import crop_to, multiple_above, pad_to_multiple
+from mimo_core.sessions import Pixels, Session, SessionOutOfMemoryError
+from mimo_core.tiling import BandBlender, TileGrid
+
+# Below this a tile is little more than its own overlap.
+_SMALLEST_TILE = 128
+
+
+@dataclass(frozen=True)
+class TilePolicy:
+    """When an image is cut into tiles.
+
+    Attributes:
+        tile: (height, width) of tiles in pixels; None never cuts unless memory runs out.
+        overlap: pixels of context on each side of a tile.
+        call_pixels: most pixels in one call of the session: larger images are cut, batches kept below. None: any.
+        batch: most images or tiles in one call.
+    """
+
+    tile: tuple[int, int] | None
+    overlap: int
+    call_pixels: int | None
+    batch: int
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise UsageError(f"a batch holds at least one image, not {self.batch}")
+        if self.tile is not None and min(self.tile) <= 2 * self.overlap:
+            raise UsageError(
+                f"tiles of {self.tile[0]}x{self.tile[1]} leave nothing between overlaps of {self.overlap} pixels on "
+                f"each side: use larger tiles or a smaller --overlap"
+            )
+
+    def batch_of(self, height: int, width: int) -> int:
+        """Return how many images (or tiles) of this size go into one call."""
+        if self.call_pixels is None:
+            return self.batch
+        return max(1, min(self.batch, self.call_pixels // (height * width)))
+
+    def cuts(self, height: int, width: int) -> bool:
+        """Return whether an image of this size is cut into tiles."""
+        if self.tile is None or (height <= self.tile[0] and width <= self.tile[1]):
+            return False
+        return self.call_pixels is None or height * width > self.call_pixels
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """A restored image: pixels as they came in type and size, the number of tiles, and the fallback taken, if any."""
+
+    pixels: Pixels
+    tiles: int = 1
+    fallback: str | None = None
+
+
+class Restorer:
+    """Restores images with one session by one policy. Use it on the session's thread."""
+
+    def __init__(self, session: Session, policy: TilePolicy) -> None:
+        self._session = session
+        self._policy = policy
+        self._multiple = session.limits.multiple_of
+
+    def restore(
+        self, images: Sequence[Pixels], tick: Callable[[], None] = lambda: None
+    ) -> list[Restoration | ImageError]:
+        """Restore images of one shape and type; each gets its result, or the error that is its alone.
+
+        Args:
+            images: (H, W, 3) RGB, uint8 or uint16, all alike, at most `policy.batch_of(H, W)`.
+            tick: called after each call of the session, as a sign of life.
+
+        Raises:
+            DeviceFaultError: the session is dead.
+        """
+        height, width = images[0].shape[:2]
+        if self._policy.cuts(height, width) or self._session.limits.static_shape is not None:
+            return [self._alone(image, tick) for image in images]
+        return self._together(list(images), tick, fallback=None)
+
+    def _together(
+        self, images: list[Pixels], tick: Callable[[], None], fallback: str | None
+    ) -> list[Restoration | ImageError]:
+        height, width = images[0].shape[:2]
+        batch = np.stack([pad_to_multiple(image, self._multiple) for image in images])
+        try:
+            restored = self._session.restore(cast(Pixels, batch))
+        except (SessionOutOfMemoryError, ImageError) as error:
+            if len(images) > 1:
+                middle = len(images) // 2
+                note = f"batch {middle}" if isinstance(error, SessionOutOfMemoryError) else fallback
+                return [
+                    *self._together(images[:middle], tick, note),
+                    *self._together(images[middle:], tick, note),
+                ]
+            if isinstance(error, ImageError):
+                return [error]
+            return [self._in_smaller_tiles(images[0], tick, max(height, width))]
+        tick()
+        return [Restoration(cast(Pixels, crop_to(one, height, width)), fallback=fallback) for one in restored]
+
+    def _alone(self, image: Pixels, tick: Callable[[], None]) -> Restoration | ImageError:
+        """Restore one image in tiles of the policy's (or the session's static) size."""
+        static = self._session.limits.static_shape
+        try:
+            if static is not None:
+                return self._in_tiles(image, self._static_grid(image, static), tick)
+            assert self._policy.tile is not None
+            return self._in_tiles(image, self._grid(image, self._policy.tile), tick)
+        except SessionOutOfMemoryError as error:
+            if static is not None:
+                return ImageError(
+                    ErrorKind.OUT_OF_MEMORY, f"the static shape {static} does not fit the device: {error}"
+                )
+            assert self._policy.tile is not None
+            return self._in_smaller_tiles(image, tick, max(self._policy.tile))
+        except ImageError as error:
+            return error
+
+    def _in_smaller_tiles(self, image: Pixels, tick: Callable[[], None], side: int) -> Restoration | ImageError:
+        """Halve the tile until it fits."""
+        smallest = max(_SMALLEST_TILE, 2 * self._policy.overlap + self._multiple)
+        while True:
+            side = multiple_above(max(side // 2, 1), self._multiple)
+            if side < smallest:
+                return ImageError(
+                    ErrorKind.OUT_OF_MEMORY,
+                    f"not even tiles of {smallest} pixels fit the device's memory; free some, or use a smaller model",
+                )
+            try:
+                restoration = self._in_tiles(image, self._grid(image, (side, side)), tick, most=1)
+            except SessionOutOfMemoryError:
+                continue
+            except ImageError as error:
+                return error
+            return Restoration(restoration.pixels, restoration.tiles, f"tile {side}x{side}")
+
+    def _in_tiles(
+        self, image: Pixels, grid: TileGrid, tick: Callable[[], None], most: int | None = None
+    ) -> Restoration:
+        blender = BandBlender(grid, image.dtype)
+        size = most or self._policy.batch_of(grid.tile_height, grid.tile_width)
+        for tiles, pixels in grid.batches(image, size):
+            for tile, values in zip(tiles, self._session.restore_float(pixels), strict=True):
+                blender.add(tile, values)
+            tick()
+        return Restoration(blender.result, len(grid))
+
+    def _grid(self, image: Pixels, tile: tuple[int, int]) -> TileGrid:
+        height, width = image.shape[:2]
+        return TileGrid.fit(height, width, tile, self._policy.overlap, self._multiple)
+
+    def _static_grid(self, image: Pixels, static: tuple[int, int]) -> TileGrid:
+        overlap = min(self._policy.overlap, (min(static) - self._multiple) // 2)
+        height, width = image.shape[:2]
+        return TileGrid(height, width, static[0], static[1], overlap, self._multiple)

@@ -1,0 +1,183 @@
+"""The run's folder: what the run is (run.json), its plan, its committed parts and its summary."""
+
+import json
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mimo_core import __version__, plan, records
+from mimo_core.config import RestoreConfig
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.lease import FOLDER as LEASE_FOLDER
+from mimo_core.lease import Lease, LeaseLostError
+from mimo_core.outputs import FOLDER as IMAGES
+from mimo_core.recipe import Recipe
+from mimo_core.records import Record
+from mimo_core.statistics import Statistics
+from mimo_core.storage import Store, redact
+
+FORMAT = 1
+NAME = "run.json"
+SUMMARY = "summary.json"
+_PACKAGES = ("torch", "numpy", "opencv-python-headless", "pyarrow", "ray")
+# What may differ between the command that began a run and the one that resumes it: it changes no byte of an output.
+_SELECTION = ("source", "reference", "include", "limit")
+
+
+class RunManifest(BaseModel):
+    """What a run is: written once, when its plan is complete, and only `extend` renews its plan's digest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    source: str
+    reference: str | None
+    include: tuple[str, ...]
+    limit: int | None
+    recipe: Recipe
+    fingerprint: str
+    options: dict[str, Any]
+    versions: dict[str, str] = Field(default_factory=dict)
+    host: str = ""
+    created_at: str = ""
+
+    @classmethod
+    def of(cls, config: RestoreConfig, recipe: Recipe) -> "RunManifest":
+        """Describe a new run."""
+        options = config.model_dump(mode="json")
+        for name in ("source", "output", "reference", "weights"):
+            options[name] = redact(options[name]) if options[name] else options[name]
+        return cls(
+            source=redact(config.source),
+            reference=redact(config.reference) if config.reference else None,
+            include=config.include,
+            limit=config.limit,
+            recipe=recipe,
+            fingerprint=recipe.fingerprint(),
+            options=options,
+            versions={"mimo-restore": __version__, "python": platform.python_version(), **_versions()},
+            host=platform.node(),
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    def differences(self, config: RestoreConfig, recipe: Recipe) -> list[str]:
+        """Return one line for each thing by which the configuration asks for another run than this one."""
+        asked = RunManifest.of(config, recipe)
+        lines = [
+            f"{name}: was {getattr(self, name) or 'none'}, now {getattr(asked, name) or 'none'}"
+            for name in _SELECTION
+            if getattr(self, name) != getattr(asked, name)
+        ]
+        ignore = frozenset({"device_type"}) if config.allow_mixed else frozenset[str]()
+        return lines + self.recipe.differences(recipe, ignore=ignore)
+
+
+class RunFolder:
+    """A run's folder, local or in a bucket."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def manifest(self) -> RunManifest | None:
+        """Return what the run is, or None where there is none.
+
+        Raises:
+            UsageError: a newer version of this program wrote it, or it is damaged.
+        """
+        try:
+            data = self.store.read(NAME)
+        except ImageError as error:
+            if error.kind is ErrorKind.NOT_FOUND:
+                return None
+            raise SystemFailure(error.kind, str(error)) from error
+        try:
+            document = json.loads(data)
+            if document.get("format", 0) > FORMAT:
+                raise UsageError(f"{self.store.show(NAME)} was written by a newer version of this program")
+            return RunManifest.model_validate(document)
+        except (ValidationError, ValueError, AttributeError) as error:
+            raise UsageError(
+                f"{self.store.show(NAME)} is not a run of this program ({type(error).__name__}); choose another OUTPUT"
+            ) from error
+
+    def begin(self, manifest: RunManifest) -> None:
+        """Write run.json: from here on the run exists and is resumed."""
+        self.store.write(NAME, manifest.model_dump_json(indent=1).encode())
+
+    def refuse_strangers(self) -> None:
+        """Refuse a folder without a run that holds outputs or records which a run would overwrite.
+
+        Raises:
+            UsageError: it does; the message names the first such file.
+        """
+        for folder in (IMAGES, records.FOLDER):
+            stranger = next(iter(self.store.list(folder)), None)
+            if stranger is not None:
+                raise UsageError(
+                    f"{self.store} has no {NAME} but holds {stranger.key}: choose another OUTPUT, or move it away"
+                )
+
+    def erase(self) -> None:
+        """Remove the run, its outputs included; run.json goes last, so that an interrupted erasure can go on."""
+        self.store.delete_tree(records.FOLDER)
+        existing = plan.read_plan(self.store)
+        if existing is not None:
+            for row in existing.rows():
+                self.store.delete(row.output)
+        self.store.delete_tree(plan.FOLDER)
+        self.store.delete(SUMMARY)
+        self.store.delete(NAME)
+
+    def commit(
+        self, shard: int, rows: list[Record], lease: Lease, *, fingerprint: str, replace: bool = False
+    ) -> Statistics:
+        """Commit a shard's records, once.
+
+        Args:
+            shard: number of the shard.
+            rows: its records in the order of the plan.
+            lease: the driver's right to commit.
+            fingerprint: of the recipe, stored with the part.
+            replace: whether the part takes the place of the one that is there (retry-failed).
+
+        Raises:
+            LeaseLostError: this driver may not commit any more.
+            SystemFailure: the part cannot be written.
+        """
+        lease.check()
+        metadata = {"mimo.epoch": str(lease.epoch), "mimo.fingerprint": fingerprint}
+        try:
+            statistics = records.write_part(self.store, shard, rows, metadata, replace=replace)
+        except ImageError as error:
+            raise SystemFailure(error.kind, f"the records of shard {shard} cannot be written: {error}") from error
+        if statistics is None:
+            raise LeaseLostError(f"another driver has committed shard {shard}; this one stops")
+        return statistics
+
+    def committed(self) -> set[int]:
+        """Return the numbers of the shards that are done."""
+        return set(records.part_numbers(self.store))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json."""
+        self.store.write(SUMMARY, json.dumps(summary, indent=1, sort_keys=False).encode())
+
+    def tidy(self) -> None:
+        """Remove what interrupted writes and visibility probes left behind; for the holder of the lease."""
+        self.store.remove_leftovers()
+        for entry in list(self.store.list(LEASE_FOLDER)):
+            if entry.key.startswith(f"{LEASE_FOLDER}/probe-"):
+                self.store.delete(entry.key)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

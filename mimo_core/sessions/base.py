@@ -1,0 +1,123 @@
+"""The session protocol: one opened accelerator with one loaded model, the same for every engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mimo_core.errors import ErrorKind, MimoError, SystemFailure, UsageError
+
+if TYPE_CHECKING:
+    from mimo_core.weights import Weights
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
+
+
+class SessionOutOfMemoryError(MimoError):
+    """The accelerator has too little memory for this batch; a smaller batch or tile may fit."""
+
+
+class DeviceFaultError(SystemFailure):
+    """The accelerator failed: the session is dead and must be replaced by a new process."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.DEVICE, message)
+
+    def __reduce__(self) -> tuple[type[DeviceFaultError], tuple[str]]:  # type: ignore[override]
+        return type(self), (str(self),)
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """What a session is opened from.
+
+    Attributes:
+        engine: name in the registry (`mimo_core.sessions.registry`).
+        device: `cpu`, `cuda` or `cuda:N`.
+        precision: arithmetic inside the network.
+        weights: the model, with its interpolation; None for engines that hold no network (`identity`).
+        threads: CPU threads inside one operation; None leaves the engine's default.
+        static_shape: (height, width) that every batch must have, or None.
+    """
+
+    engine: str
+    device: str
+    precision: Precision
+    weights: Weights | None
+    threads: int | None = None
+    static_shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"a session needs at least one thread, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """What a session accepts.
+
+    Attributes:
+        multiple_of: height and width of a batch must be multiples of this (pixels).
+        max_batch: most images in one batch, or None.
+        max_pixels: most pixels (N x H x W) in one batch, or None.
+        static_shape: the only (height, width) accepted, or None for any.
+        preferred_tile: (height, width) that the engine computes most cheaply, or None.
+    """
+
+    multiple_of: int = 1
+    max_batch: int | None = None
+    max_pixels: int | None = None
+    static_shape: tuple[int, int] | None = None
+    preferred_tile: tuple[int, int] | None = None
+
+
+class Session(Protocol):
+    """One opened accelerator. Not thread-safe: open, use and close it on one thread."""
+
+    @property
+    def limits(self) -> SessionLimits:
+        """What batches the session accepts."""
+
+    @property
+    def device_name(self) -> str:
+        """The device as people call it, such as `NVIDIA H200` or `cpu`."""
+
+    def restore(self, batch: Pixels) -> Pixels:
+        """Return the restored batch, rounded to the input's type.
+
+        Args:
+            batch: (N, H, W, 3) RGB, uint8 or uint16, within `limits`.
+
+        Raises:
+            SessionOutOfMemoryError: the batch does not fit; the session lives on.
+            DeviceFaultError: the session is dead.
+        """
+
+    def restore_float(self, batch: Pixels) -> npt.NDArray[np.float32]:
+        """Return the restored batch as float32 (N, H, W, 3), clipped to 0..1. Raises as `restore` does."""
+
+    def close(self) -> None:
+        """Give the accelerator back, for good. Closing twice is allowed."""
+
+
+def check_batch(batch: Pixels, limits: SessionLimits) -> None:
+    """Refuse a batch that a session cannot take.
+
+    Raises:
+        UsageError: wrong rank, type, size or number of images; the message names which.
+    """
+    if batch.ndim != 4 or batch.shape[3] != 3 or batch.shape[0] < 1:
+        raise UsageError(f"expected a batch of shape (N, H, W, 3), got {batch.shape}")
+    if batch.dtype not in (np.uint8, np.uint16):
+        raise UsageError(f"expected uint8 or uint16, got {batch.dtype}")
+    count, height, width = batch.shape[:3]
+    if height % limits.multiple_of or width % limits.multiple_of:
+        raise UsageError(f"expected height and width in multiples of {limits.multiple_of}, got {height}x{width}")
+    if limits.static_shape is not None and (height, width) != limits.static_shape:
+        raise UsageError(f"this session takes {limits.static_shape} only, got {height}x{width}")
+    if limits.max_batch is not None and count > limits.max_batch:
+        raise UsageError(f"this session takes at most {limits.max_batch} images at once, got {count}")

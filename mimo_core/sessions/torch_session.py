@@ -1,0 +1,111 @@
+"""MIMO-UNet by PyTorch, on the CPU or a CUDA device, in float32, bfloat16 or float16."""
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.sessions.base import (
+    DeviceFaultError,
+    Pixels,
+    SessionLimits,
+    SessionOutOfMemoryError,
+    SessionSpec,
+    check_batch,
+)
+from mimo_core.weights import build_network
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Three resolutions, so a multiple of 4 is what the network needs.
+_MULTIPLE = 4
+
+
+class TorchSession:
+    """The network in channels-last layout; only its residual is computed in the lower precisions.
+
+    The input is added in float32 outside, so that no precision rounds the image itself (bfloat16 would cost it two
+    8-bit levels).
+    """
+
+    def __init__(self, spec: SessionSpec) -> None:
+        if spec.weights is None:
+            raise UsageError("the torch engine needs weights")
+        if spec.precision not in _DTYPES:
+            raise UsageError(f"the torch engine computes in {', '.join(_DTYPES)}, not in {spec.precision}")
+        self._device = _device(spec.device)
+        self._dtype = _DTYPES[spec.precision]
+        if spec.threads is not None and self._device.type == "cpu":
+            torch.set_num_threads(spec.threads)
+        if self._device.type == "cuda":
+            # TF32 keeps 10 bits of mantissa; float32 was asked for.
+            torch.backends.cudnn.allow_tf32 = False
+        network = build_network(spec.weights).eval().requires_grad_(False)
+        network = network.to(device=self._device, dtype=self._dtype)
+        self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.limits = SessionLimits(multiple_of=_MULTIPLE, static_shape=spec.static_shape)
+        self.device_name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
+
+    def restore(self, batch: Pixels) -> Pixels:
+        """Return the restored batch in the input's type; see `Session.restore`."""
+        levels = int(np.iinfo(batch.dtype).max)
+        with torch.inference_mode():
+            restored = self._forward(batch)
+            # The zoo's rounding: a half step of 8 bits (or of 16), then the truncating cast.
+            scaled = restored.add_(0.5 / levels).mul_(levels).clamp_(0, levels)
+            if levels == 255:
+                return cast(Pixels, _to_numpy(scaled.to(torch.uint8)))
+            return cast(Pixels, _to_numpy(scaled.to(torch.int32)).astype(np.uint16))
+
+    def restore_float(self, batch: Pixels) -> npt.NDArray[np.float32]:
+        """Return the restored batch as float32 0..1; see `Session.restore_float`."""
+        with torch.inference_mode():
+            return cast("npt.NDArray[np.float32]", _to_numpy(self._forward(batch)))
+
+    def close(self) -> None:
+        """Drop the network and give cached device memory back."""
+        if hasattr(self, "_network"):
+            del self._network
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _forward(self, batch: Pixels) -> torch.Tensor:
+        """Return the restored batch, float32 (N, 3, H, W) in 0..1 on the device."""
+        check_batch(batch, self.limits)
+        levels = int(np.iinfo(batch.dtype).max)
+        try:
+            integers = torch.from_numpy(batch if levels == 255 else batch.astype(np.int32))
+            image = integers.to(self._device).permute(0, 3, 1, 2).to(torch.float32).div_(levels)
+            residual = self._network.residual(image.to(self._dtype))
+            return image.add_(residual.to(torch.float32)).clamp_(0, 1)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise SessionOutOfMemoryError(str(error).splitlines()[0]) from error
+        except RuntimeError as error:
+            text = str(error)
+            if "allocate memory" in text:
+                raise SessionOutOfMemoryError(text.splitlines()[0]) from error
+            if self._device.type == "cuda":
+                raise DeviceFaultError(f"{self.device_name}: {text.splitlines()[0]}") from error
+            raise
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise SystemFailure(
+                ErrorKind.DEVICE,
+                "no CUDA device is usable here: check the driver and the PyTorch build, or say --device cpu",
+            )
+        if device.index is not None and device.index >= torch.cuda.device_count():
+            raise SystemFailure(
+                ErrorKind.DEVICE, f"{name} does not exist: {torch.cuda.device_count()} CUDA devices are here"
+            )
+    return device
+
+
+def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:
+    """Return a channels-last (N, 3, H, W) tensor as a contiguous (N, H, W, 3) array."""
+    return cast("npt.NDArray[np.generic]", tensor.permute(0, 2, 3, 1).contiguous().cpu().numpy())
