@@ -262,8 +262,12 @@ def _parameters(container: str, image: Image, quality: int | None) -> tuple[str,
         return ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality or DEFAULT_QUALITY, *sampling]
     if container == "webp":
         lossless = quality is None and image.container == "webp" and image.lossless
-        # Above 100 means lossless.
-        return ".webp", [cv2.IMWRITE_WEBP_QUALITY, 101 if lossless else quality or DEFAULT_QUALITY]
+        if not lossless:
+            return ".webp", [cv2.IMWRITE_WEBP_QUALITY, quality or DEFAULT_QUALITY]
+        # Newer versions can also keep the colours below transparent pixels; above 100 means lossless to all.
+        mode = getattr(cv2, "IMWRITE_WEBP_LOSSLESS_MODE", None)
+        exact = [] if mode is None else [mode, cv2.IMWRITE_WEBP_LOSSLESS_PRESERVE_COLOR]
+        return ".webp", [cv2.IMWRITE_WEBP_QUALITY, 101, *exact]
     if container == "png":
         # At 1280x720 26 ms, against 40 to 190 ms at zlib's levels 1 to 6 for files 2 to 15 % smaller (photographs).
         strategy = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]

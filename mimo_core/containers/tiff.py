@@ -1,5 +1,7 @@
 """TIFF: colour model and completeness from its directories, and the metadata tags that OpenCV does not write."""
 
+import zlib
+
 from mimo_core.containers.base import MAX_METADATA, Header, Metadata, check_size, truncated, unsupported
 from mimo_core.containers.directory import (
     DESCRIPTIVE,
@@ -22,6 +24,8 @@ _PLANAR, _UNIT, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 284, 296
 _EXTRA, _FORMAT, _XMP, _ICC = 338, 339, 700, 34675
 _ROWS_PER_STRIP = 278
 
+_DEFLATE = {8, 32946}
+_PIECE = 1 << 20
 _COMPRESSIONS = {1, 2, 3, 4, 5, 7, 8, 32771, 32773, 32946}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
 _MODELS = {
@@ -53,7 +57,7 @@ def inspect(data: bytes) -> Header:
     compression = first.integer(_COMPRESSION, 1)
     planar = first.integer(_PLANAR, 1) == 2
     _check_model(first, photometric, samples, bits, compression, planar)
-    _check_data(first, len(data), width, height, samples, bits, compression)
+    _check_data(first, data, width, height, samples, bits, compression)
     extra = first.integer(_EXTRA, 0) if samples == 4 else 0
     patches = []
     if first.integer(_ORIENTATION, 1) != 1:
@@ -103,8 +107,11 @@ def _check_model(page: Directory, photometric: int, samples: int, bits: int, com
         raise unsupported(f"a TIFF with compression {compression}")
 
 
-def _check_data(page: Directory, size: int, width: int, height: int, samples: int, bits: int, compression: int) -> None:
+def _check_data(
+    page: Directory, data: bytes, width: int, height: int, samples: int, bits: int, compression: int
+) -> None:
     """Refuse a file whose strips or tiles are not all inside it."""
+    size = len(data)
     tiled = _TILE_OFFSETS in page.values
     offsets = page.integers(_TILE_OFFSETS if tiled else _STRIP_OFFSETS)
     counts = page.integers(_TILE_BYTES if tiled else _STRIP_BYTES)
@@ -127,10 +134,40 @@ def _check_data(page: Directory, size: int, width: int, height: int, samples: in
             raise truncated(NAME, f"its image data reaches byte {offset + count} of {size}")
         if offset == 0 or count == 0:
             raise truncated(NAME, "a part of its image data is missing")
+    if compression in _DEFLATE:
+        limit = _part_limit(page, tiled, width, height, samples, bits)
+        for offset, count in zip(offsets[:needed], counts[:needed], strict=False):
+            _check_deflated(data, offset, count, limit)
     if compression == 1 and not tiled and _STRIP_BYTES in page.values:
         stored = -(-width * samples * bits // 8) * height
         if page.integer(_PLANAR, 1) != 2 and sum(counts[:needed]) < stored:
             raise truncated(NAME, f"{sum(counts[:needed])} of {stored} bytes of image data")
+
+
+def _part_limit(page: Directory, tiled: bool, width: int, height: int, samples: int, bits: int) -> int:
+    """Most bytes that one strip or tile inflates to."""
+    if tiled:
+        width, rows = page.integer(_TILE_WIDTH, width), page.integer(_TILE_HEIGHT, height)
+    else:
+        rows = min(height, page.integer(_ROWS_PER_STRIP, height) or height)
+    return (width * samples * bits // 8 + 1) * rows
+
+
+def _check_deflated(data: bytes, offset: int, count: int, limit: int) -> None:
+    """Refuse a part whose checksum is wrong: the decoder would fill it with what it has, in silence."""
+    machine = zlib.decompressobj()
+    compressed: bytes | memoryview = memoryview(data)[offset : offset + count]
+    left = limit
+    try:
+        # A piece at a time: nothing of it is kept.
+        while compressed and not machine.eof and left > 0:
+            left -= len(machine.decompress(compressed, min(left, _PIECE)))
+            compressed = machine.unconsumed_tail
+        whole = machine.eof or left <= 0
+    except zlib.error:
+        whole = False
+    if not whole:
+        raise truncated(NAME, f"the compressed data at byte {offset} is damaged")
 
 
 def _one(values: tuple[int, ...], what: str) -> int:
