@@ -3,12 +3,12 @@
 import asyncio
 import mimetypes
 import os
-import threading
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
+from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.faults import Retries
 from mimo_core.storage.s3_faults import code_of, is_transient, s3_fault
@@ -78,7 +78,7 @@ class S3Prefix:
     # -- listing ----------------------------------------------------------------------------------------------------
 
     def entries(self, folder: str, recursive: bool, folders: bool, start_after: str) -> Iterator[Entry]:
-        """Entries below `folder` in the order of their keys' bytes; the next page is asked for while one is used."""
+        """Entries below `folder` in the server's order; the next page is asked for while one is used."""
         from fsspec.asyn import get_loop
 
         fs = filesystem()
@@ -277,40 +277,25 @@ def _require_conditional_put(client: Any) -> None:
         raise SystemFailure(ErrorKind.STORAGE, "botocore is too old for exclusive writes; install s3fs >= 2024.12")
 
 
-_lock = threading.Lock()
-_filesystems: dict[tuple[Any, ...], Any] = {}
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-    _filesystems.clear()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
-
-
 def filesystem() -> Any:
-    """The process's S3 file system for the present AWS settings, made at first use and never carried over a fork."""
-    settings = (os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "FSSPEC_S3"))))
-    found = _filesystems.get(settings)
-    if found is not None:
-        return found
+    """This process's S3 file system for the present AWS settings."""
+    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "FSSPEC_S3"))))
+    return client(("s3", settings), _connect)
+
+
+def _connect() -> Any:
     import s3fs
 
-    with _lock:
-        if settings not in _filesystems:
-            # One place decides about retries (Retries), so that the waits of three libraries do not multiply.
-            fs = s3fs.S3FileSystem(
-                skip_instance_cache=True,
-                use_listings_cache=False,
-                config_kwargs={
-                    "retries": {"total_max_attempts": 1, "mode": "standard"},
-                    "max_pool_connections": 64,
-                    "connect_timeout": 10,
-                    "read_timeout": 60,
-                },
-            )
-            fs.retries = 1
-            _filesystems[settings] = fs
-        return _filesystems[settings]
+    # One place decides about retries (Retries), so that the waits of three libraries do not multiply.
+    fs = s3fs.S3FileSystem(
+        skip_instance_cache=True,
+        use_listings_cache=False,
+        config_kwargs={
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            "max_pool_connections": 64,
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        },
+    )
+    fs.retries = 1
+    return fs

@@ -1,7 +1,6 @@
 """Web addresses, and every other fsspec file system (gs, abfs, memory, ...), as stores."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure, UsageError
+from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.faults import Retries, is_transient_os_error, read_fault, write_fault
 from mimo_core.storage.names import TEMPORARY, redact
@@ -135,7 +135,7 @@ class WebFolder:
         return result
 
 
-class _Status(Exception):  # noqa: N818 - never leaves this module
+class _Status(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(str(status))
         self.status = status
@@ -175,12 +175,15 @@ def _encoded(address: str) -> Any:
 
 
 def _web_filesystem() -> Any:
+    return client("http", _web_client)
+
+
+def _web_client() -> Any:
     import aiohttp
     import fsspec
 
-    return fsspec.filesystem(
-        "http", client_kwargs={"timeout": aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=60)}
-    )
+    timeout = aiohttp.ClientTimeout(total=None, connect=15, sock_connect=10, sock_read=60)
+    return fsspec.filesystem("http", skip_instance_cache=True, client_kwargs={"timeout": timeout})
 
 
 class FsspecFolder:
@@ -196,9 +199,12 @@ class FsspecFolder:
     def _fs(self) -> Any:
         import fsspec
 
+        def make() -> Any:
+            return fsspec.filesystem(self._scheme, skip_instance_cache=True, use_listings_cache=False, **options)
+
         try:
-            # fsspec keeps one instance a process and renews it after a fork.
-            return fsspec.core.url_to_fs(self._url, use_listings_cache=False)[0]
+            options = fsspec.get_filesystem_class(self._scheme)._get_kwargs_from_urls(self._url)
+            return client((self._scheme, *sorted(options.items())), make)
         except (ImportError, ValueError) as error:
             raise UsageError(f"{redact(self._url)}: {error}") from None
 
@@ -341,11 +347,3 @@ def _entry(key: str, found: Any) -> Entry:
     version = found.get("ETag") or found.get("etag") or found.get("md5Hash") or found.get("mtime")
     version = version or found.get("LastModified") or found.get("last_modified") or found.get("created")
     return Entry(key, found.get("size"), str(version).strip('"') if version is not None else None)
-
-
-def _renew_lock() -> None:
-    global _memory_lock
-    _memory_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)

@@ -122,8 +122,10 @@ class Store:
     def list(
         self, folder: str = "", *, recursive: bool = True, folders: bool = False, start_after: str = ""
     ) -> Iterator[Entry]:
-        """The files below `folder`, streaming, sorted by the UTF-8 bytes of their keys, nothing where it is missing.
+        """The files below `folder`, streaming, nothing where it is missing.
 
+        Sorted by the UTF-8 bytes of their keys on a local disk; a bucket's come in its server's order, which on
+        Amazon's general-purpose buckets is the same, and on every other one at least is the same each time.
         Keys are relative to the store, and given as they are in storage: `check_key` may refuse one that was not
         written through a Store. Folders on the way come along only with `folders` and without `recursive`, their keys
         ending in a slash. `start_after` leaves out keys up to and including that one.
@@ -265,6 +267,13 @@ class _Pieces(io.RawIOBase):
         view[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def readall(self) -> bytes:
+        # The inherited one asks for 8 KiB at a time.
+        length = self._size - self._at
+        data = self._backend.fetch_range(self._key, self._at, length) if length > 0 else b""
+        self._at += len(data)
+        return data
 
 
 def open_backend(backend: _Backend, key: str) -> io.BufferedReader:

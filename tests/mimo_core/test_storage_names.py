@@ -1,0 +1,131 @@
+"""Names in storage: what is shown, what is a key, where it leads."""
+
+import os
+import posixpath
+import string
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mimo_core.errors import UsageError
+from mimo_core.storage import check_key, is_key, is_local, join, redact, redact_text, safe_key
+from mimo_core.storage.names import TEMPORARY, join_raw, locate
+
+PRESIGNED = (
+    "https://bucket.example.com/a%20b/x.png?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F2026"
+    "&X-Amz-Signature=deadbeef#frag"
+)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("/plain/path?with=token&#.png", "/plain/path?with=token&#.png"),
+        ("relative/path", "relative/path"),
+        (PRESIGNED, "https://bucket.example.com/a%20b/x.png"),
+        ("https://user:pass@host:8080/x?y", "https://host:8080/x"),
+        ("https://host?token=1", "https://host"),
+        ("s3://bucket/what?.png", "s3://bucket/what?.png"),
+        ("s3://KEY:SECRET@bucket/x", "s3://bucket/x"),
+        ("s3://bucket/x.png?X-Amz-Signature=1", "s3://bucket/x.png"),
+        ("abfs://container@account/x?sig=abc&se=2030", "abfs://account/x"),
+        ("ftp://u:p@host/dir/x.png", "ftp://host/dir/x.png"),
+        ("HTTPS://User@Host/x?y", "HTTPS://Host/x"),
+    ],
+)
+def test_redact_shows_no_credentials(url: str, shown: str) -> None:
+    assert redact(url) == shown
+    assert redact(redact(url)) == shown
+
+
+def test_redact_text_redacts_every_url_in_a_message() -> None:
+    text = f"cannot read '{PRESIGNED}' nor s3://k:s@b/y, sorry"
+    assert redact_text(text) == "cannot read 'https://bucket.example.com/a%20b/x.png' nor s3://b/y, sorry"
+
+
+@given(st.text(min_size=1, max_size=30), st.text(string.ascii_letters + string.digits, min_size=8, max_size=20))
+def test_no_secret_of_a_web_address_survives_redaction(path: str, secret: str) -> None:
+    secret = f"Zz9{secret}"
+    address = f"https://user:{secret}@host/{path.replace('@', '')}?a=1&X-Amz-Signature={secret}"
+    if secret not in path:
+        assert secret not in redact(address)
+
+
+@pytest.mark.parametrize("key", ["a", "a/b.png", "ü ñ/#?%*[x].png", "..a/b..", "a:b/c", "x" * 300, " a "])
+def test_keys_that_stay_inside_are_keys(key: str) -> None:
+    assert check_key(key) == key
+    assert safe_key(key) == key
+    assert join("/base", key) == f"/base/{key}"
+    assert join("s3://bucket/base/", key) == f"s3://bucket/base/{key}"
+
+
+BAD_KEYS = [
+    "", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/..", "./a", "a\\b", "..\\a", "a\0b", "C:/a", "c:",
+    f"{TEMPORARY}/a", f"a/{TEMPORARY}/b", "\udcff.png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", BAD_KEYS)
+def test_keys_that_might_leave_are_refused_everywhere(key: str) -> None:
+    with pytest.raises(UsageError):
+        check_key(key)
+    with pytest.raises(UsageError):
+        join("/base", key)
+    with pytest.raises(UsageError):
+        join("s3://bucket/base", key)
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_every_name_has_a_safe_key(name: str) -> None:
+    assert is_key(safe_key(name))
+
+
+@given(st.text(st.characters(blacklist_categories=[]), max_size=40))
+def test_safe_keys_are_keys_and_stay_what_they_are(name: str) -> None:
+    key = safe_key(name)
+    assert is_key(key)
+    assert safe_key(key) == key
+
+
+@given(st.binary(max_size=30))
+def test_names_that_are_not_unicode_have_safe_keys(raw: bytes) -> None:
+    assert is_key(safe_key(os.fsdecode(raw)))
+
+
+@given(st.text(st.sampled_from("a./\\:~ \0é"), max_size=12))
+def test_joined_keys_never_leave_the_base(key: str) -> None:
+    try:
+        path = join("/base/folder", key)
+    except UsageError:
+        return
+    assert posixpath.normpath(path) == path
+    assert path.startswith("/base/folder/")
+
+
+def test_join_below_a_web_address_escapes_the_key_and_keeps_its_query() -> None:
+    assert join("https://host/a/?sig=1", "b c#/d?.png") == "https://host/a/b%20c%23/d%3F.png?sig=1"
+
+
+def test_locations() -> None:
+    assert locate("s3://bucket/a/b/").path == "bucket/a/b"
+    assert locate("s3a://bucket").path == "bucket"
+    assert locate("file:///tmp/a%20b").path == "/tmp/a b"
+    assert locate("rel").path == str(Path.cwd() / "rel")
+    assert is_local("file:///x")
+    assert is_local("C:/x")
+    assert not is_local("s3://b/x")
+
+
+@pytest.mark.parametrize("url", ["", "s3://", "s3:///key", "s3://key:secret@bucket/x", "a\0b", "file://host/x"])
+def test_urls_that_name_nothing_are_refused_without_showing_secrets(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        locate(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_local_name_that_is_not_unicode_becomes_a_url_that_leads_back() -> None:
+    path = join_raw("/base", os.fsdecode(b"x\xff.png"))
+    assert path == "file:///base/x%FF.png"
+    assert os.fsencode(locate(path).path) == b"/base/x\xff.png"
