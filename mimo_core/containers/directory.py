@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mimo_core.containers.base import truncated
+from mimo_core.containers.base import truncated, unsupported
 
 EXIF_POINTER, GPS_POINTER = 34665, 34853
 DESCRIPTIVE = frozenset(
@@ -17,7 +17,10 @@ DESCRIPTIVE = frozenset(
 """Tags of a TIFF page that describe the picture rather than its storage (EXIF keeps them in its first directory)."""
 
 _NAME = "TIFF"
-_MAX_DIRECTORIES = 1000
+# Real files have a few dozen of each; more of them are made to exhaust time or memory.
+_MAX_DIRECTORIES = 256
+_MAX_FIELDS = 4096
+_MAX_BYTES = 1 << 26
 _MAX_EXIF_VALUE = 60_000
 _MAKER_NOTE_PARENT_ONLY = {40965}
 # Bytes of one value, and of the unit that byte order applies to, by the field's type.
@@ -86,7 +89,7 @@ def read_directories(data: bytes) -> list[Directory]:
     seen: set[int] = set()
     while position and position not in seen:
         if len(directories) == _MAX_DIRECTORIES:
-            raise truncated(_NAME, f"more than {_MAX_DIRECTORIES} directories")
+            raise unsupported(f"a TIFF of more than {_MAX_DIRECTORIES} pages", "split it into single pages first")
         seen.add(position)
         directory, position = reader.directory(position)
         directories.append(directory)
@@ -95,11 +98,12 @@ def read_directories(data: bytes) -> list[Directory]:
     return directories
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reader:
     data: bytes
     big_endian: bool
     big: bool
+    left: int = _MAX_BYTES
 
     def number(self, offset: int, size: int) -> int:
         if offset + size > len(self.data):
@@ -114,7 +118,7 @@ class _Reader:
         places: dict[int, int] = {}
         start = position + head
         end = start + count * entry
-        if end + word > len(self.data):
+        if count > _MAX_FIELDS or end + word > len(self.data):
             raise truncated(_NAME, f"a directory at byte {position} reaches beyond the end")
         for at in range(start, end, entry):
             tag, kind = self.number(at, 2), self.number(at + 2, 2)
@@ -127,6 +131,9 @@ class _Reader:
                 place = self.number(place, word)
             if place + size > len(self.data):
                 raise truncated(_NAME, f"tag {tag} reaches byte {place + size} of {len(self.data)}")
+            self.left -= size
+            if self.left < 0:
+                raise truncated(_NAME, f"more than {_MAX_BYTES} bytes in its directories")
             values.setdefault(tag, Value(kind, number, self._little(place, size, kind)))
             places.setdefault(tag, place)
         directory = Directory(values, places, self.big_endian)

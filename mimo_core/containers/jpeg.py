@@ -13,7 +13,9 @@ _MAX_ICC_PART = _MAX_SEGMENT - len(_ICC) - 2
 # Within compressed data FF 00 is an escaped FF, FF D0..D7 are restarts and FF FF is fill.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
-_STANDALONE = {0x01, *range(0xD0, 0xD9)}
+_STANDALONE = {0x01, 0xD8}
+# Ordinary progressive files have ten; each costs a pass over the whole image.
+_MAX_SCANS = 100
 _PROCESSES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic"}
 
 
@@ -24,14 +26,12 @@ def inspect(data: bytes) -> Header:
     segments: list[tuple[int, bytes]] = []
     position = 2
     while True:
-        position = data.find(b"\xff", position)
-        if position < 0:
+        # What lies between segments is skipped, as decoders do.
+        found = _NEXT_MARKER.search(data, position)
+        if found is None:
             raise truncated(NAME, "no end marker")
-        (marker,) = unpack(">B", data, position + 1, NAME)
-        if marker in (0x00, 0xFF):
-            position += 1
-            continue
-        position += 2
+        position = found.end()
+        marker = data[position - 1]
         if marker == 0xD9:
             break
         if marker in _STANDALONE:
@@ -48,10 +48,8 @@ def inspect(data: bytes) -> Header:
         position += length
         if marker == 0xDA:
             scans += 1
-            found = _NEXT_MARKER.search(data, position)
-            if found is None:
-                raise truncated(NAME, "no end marker after the compressed data")
-            position = found.start()
+            if scans > _MAX_SCANS:
+                raise unsupported(f"a JPEG of more than {_MAX_SCANS} scans")
     if frame is None or scans == 0:
         raise truncated(NAME, "it ends before its image data")
     precision, height, width, components = frame

@@ -11,6 +11,7 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _KEPT = (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_MAX_CHUNKS = 1 << 18
 _INCH = 0.0254
 
 
@@ -21,7 +22,7 @@ def inspect(data: bytes) -> Header:
     header: tuple[int, ...] | None = None
     body_seen = extra_seen = False
     metadata: list[tuple[bytes, bytes]] = []
-    while True:
+    for _ in range(_MAX_CHUNKS):
         (length,) = unpack(">I4x", data, position, NAME)
         kind = data[position + 4 : position + 8]
         end = position + 12 + length
@@ -47,6 +48,8 @@ def inspect(data: bytes) -> Header:
         if whole and kind in (b"eXIf", b"iCCP", b"pHYs", *_KEPT):
             metadata.append((kind, data[position + 8 : end - 4]))
         position = end
+    else:
+        raise truncated(NAME, f"more than {_MAX_CHUNKS} chunks")
     width, height, depth, colour, *_ = header
     check_size(NAME, width, height)
     if colour not in _DEPTHS or depth not in _DEPTHS[colour]:

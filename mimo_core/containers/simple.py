@@ -62,12 +62,12 @@ def inspect_gif(data: bytes) -> Header:
             (local,) = unpack("<B", data, position + 9, "GIF")
             position = _skip_blocks(data, position + 11 + _table(local))
             frames += 1
+            if frames > 1:
+                raise unsupported("an animated GIF", "only still images are restored")
         else:
             raise truncated("GIF", f"an unknown block at byte {position}")
     if frames == 0:
         raise truncated("GIF", "it holds no image data")
-    if frames > 1:
-        raise unsupported(f"an animated GIF ({frames} frames)", "only still images are restored")
     check_size("GIF", width, height)
     return Header("gif", width, height, False, True)
 
