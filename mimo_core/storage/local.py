@@ -4,10 +4,11 @@
 # ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH114, PTH116, PTH120, PTH123
 
 import errno
+import fcntl
 import os
+import random
 import shutil
 import socket
-import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,18 +19,16 @@ from mimo_core.errors import ErrorKind, ImageError, SystemFailure
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.faults import Retries, is_transient_os_error, read_fault, write_fault
 from mimo_core.storage.names import TEMPORARY
+from mimo_core.storage.regular import entry_of, open_regular, refuse_larger
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a named pipe (FIFO)"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a character device"),
-    (stat.S_ISBLK, "a block device"),
-)
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+# How often a write is begun anew that somebody who tidies up has swept away.
+_TURNS = 40
 
 
 class LocalFolder:
@@ -54,9 +53,9 @@ class LocalFolder:
         path = self._path(key)
 
         def act() -> tuple[bytes, Entry]:
-            with open(_open_regular(path), "rb", buffering=0) as file:
+            with open(open_regular(path), "rb", buffering=0) as file:
                 before = os.fstat(file.fileno())
-                _refuse_larger(path, before.st_size, max_bytes)
+                refuse_larger(path, before.st_size, max_bytes)
                 data = file.read()
                 after = os.fstat(file.fileno())
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -70,7 +69,7 @@ class LocalFolder:
         path = self._path(key)
 
         def act() -> bytes:
-            with open(_open_regular(path), "rb", buffering=0) as file:
+            with open(open_regular(path), "rb", buffering=0) as file:
                 return os.pread(file.fileno(), length, start)
 
         return self._reading(act, path)
@@ -81,7 +80,7 @@ class LocalFolder:
 
         def act() -> Entry | None:
             try:
-                return _entry(key, os.stat(path))
+                return entry_of(key, os.stat(path))
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -160,7 +159,7 @@ class LocalFolder:
 
     def _entry_of(self, key: str) -> Entry:
         try:
-            return _entry(key, os.stat(self._path(key)))
+            return entry_of(key, os.stat(self._path(key)))
         except OSError:
             return Entry(key, None, None)
 
@@ -170,7 +169,7 @@ class LocalFolder:
         """Replace the file of `key` at once: readers see the old or the new bytes, whatever dies in between."""
         path = self._path(key)
         status = self._placing(path, data, lambda temporary: os.replace(temporary, path))
-        return _entry(key, status)
+        return entry_of(key, status)
 
     def create(self, key: str, data: Data) -> bool:
         """Write the file of `key` unless it exists, decided by the file system; readers never see it half written."""
@@ -188,11 +187,17 @@ class LocalFolder:
             base = self.root
             # A second pass is needed where the folder is not there yet or lies on another device; later ones where
             # somebody removes the folder or the unfinished file in the same moment.
-            for _ in range(8):
-                temporary = self._write_temporary(base, data)
+            for turn in range(_TURNS):
+                time.sleep(turn and random.uniform(0, 0.001 * turn))
+                temporary = f"{base.rstrip('/')}/{TEMPORARY}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
                 try:
-                    status = os.stat(temporary)
-                    place(temporary)
+                    with open(self._open_temporary(temporary), "wb", buffering=0) as file:
+                        rest = memoryview(data)
+                        while rest:
+                            rest = rest[file.write(rest) :]
+                        os.fsync(file.fileno())
+                        place(temporary)
+                        status = os.fstat(file.fileno())
                 except FileNotFoundError:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
                     continue
@@ -202,7 +207,7 @@ class LocalFolder:
                     base = self._base_on_device_of(path)
                     continue
                 finally:
-                    with suppress(FileNotFoundError):
+                    with suppress(OSError):
                         os.unlink(temporary)
                 _sync_folder(os.path.dirname(path))
                 return status
@@ -228,31 +233,20 @@ class LocalFolder:
                 break
         return base
 
-    def _write_temporary(self, base: str, data: Data) -> str:
-        folder = f"{base.rstrip('/')}/{TEMPORARY}"
-        temporary = f"{folder}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
+    def _open_temporary(self, temporary: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             try:
                 descriptor = os.open(temporary, flags, 0o666)
             except FileNotFoundError:
-                os.makedirs(folder, exist_ok=True)
+                os.makedirs(os.path.dirname(temporary), exist_ok=True)
                 descriptor = os.open(temporary, flags, 0o666)
         except OSError as error:
-            if is_transient_os_error(error):
+            if is_transient_os_error(error) or isinstance(error, FileNotFoundError):
                 raise
             raise write_fault(error, self.root, whole_store=True) from None
-        try:
-            with open(descriptor, "wb", buffering=0) as file:
-                rest = memoryview(data)
-                while rest:
-                    rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        return temporary
+        _lock(descriptor)
+        return descriptor
 
     def delete(self, key: str) -> None:
         """Remove the file of `key`; nothing happens where there is none."""
@@ -278,7 +272,7 @@ class LocalFolder:
             raise write_fault(error, path) from None
 
     def remove_leftovers(self, older_than_s: float) -> int:
-        """Remove unfinished files at least `older_than_s` seconds old; a writer that is still at one starts it anew."""
+        """Remove unfinished files at least `older_than_s` seconds old that no living process is writing."""
         now = time.time()
         removed = 0
         for base in [self.root, *self._folders_of_root()]:
@@ -287,9 +281,8 @@ class LocalFolder:
                 with os.scandir(folder) as found:
                     for item in found:
                         with suppress(FileNotFoundError):
-                            if now - item.stat(follow_symlinks=False).st_mtime >= older_than_s:
-                                os.unlink(item.path)
-                                removed += 1
+                            age = now - item.stat(follow_symlinks=False).st_mtime
+                            removed += age >= older_than_s and _unlink_unused(item.path)
                 with suppress(OSError):
                     os.rmdir(folder)
             except (FileNotFoundError, NotADirectoryError):
@@ -315,36 +308,6 @@ class _Names(Iterator[str]):
         if not self._names:
             raise StopIteration
         return self._names.pop()
-
-
-def _open_regular(path: str) -> int:
-    # Looked at before it is opened, for opening alone can hang (FIFO) or act (tape, watchdog); and opened without
-    # blocking, for it may be exchanged in between.
-    _refuse_special(path, os.stat(path).st_mode)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        _refuse_special(path, os.fstat(descriptor).st_mode)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _refuse_special(path: str, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        kind = next((name for test, name in _KINDS if test(mode)), "no regular file")
-        raise ImageError(ErrorKind.NOT_AN_IMAGE, f"{path} is {kind}")
-
-
-def _refuse_larger(path: str, size: int, max_bytes: int | None) -> None:
-    if max_bytes is not None and size > max_bytes:
-        raise ImageError(ErrorKind.TOO_LARGE, f"{path} has {size} bytes; at most {max_bytes} are read")
-
-
-def _entry(key: str, status: os.stat_result) -> Entry:
-    if not stat.S_ISREG(status.st_mode):
-        return Entry(key, None, None)
-    return Entry(key, status.st_size, str(status.st_mtime_ns))
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
@@ -380,6 +343,29 @@ def _link(temporary: str, path: str, data: Data) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _lock(descriptor: int) -> bool:
+    """Mark an unfinished file as being written; False where another process has marked it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # Without locks on this file system a writer may lose its file, and then begins anew.
+        return True
+    return True
+
+
+def _unlink_unused(path: str) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        if not _lock(descriptor):
+            return False
+        os.unlink(path)
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _sync_folder(path: str) -> None:

@@ -164,7 +164,7 @@ class Store:
         self._backend.delete_tree(check_key(folder))
 
     def remove_leftovers(self, older_than_s: float = 0.0) -> int:
-        """Remove what interrupted writes left behind; returns how many files. Writers at work start theirs anew."""
+        """Remove what interrupted writes left behind; returns how many files. Writers at work keep theirs."""
         return self._backend.remove_leftovers(older_than_s)
 
     def overlaps(self, other: "Store") -> bool:
