@@ -62,6 +62,7 @@ class Outcome:
         seconds: time that this session worked, from the first worker's readiness.
         busy_share: share of the workers' time in which their accelerators computed, 0..1.
         devices: names of the devices used.
+        peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
     """
 
     statistics: Statistics
@@ -70,6 +71,7 @@ class Outcome:
     seconds: float
     busy_share: float
     devices: tuple[str, ...]
+    peak_memory: int
 
 
 def restore(config: RestoreConfig, view: View) -> Outcome:
@@ -137,6 +139,7 @@ class _Tally:
     failed: int = 0
     busy: float = 0.0
     worker_seconds: float = 0.0
+    peak_memory: int = 0
 
 
 class _Session:
@@ -237,6 +240,7 @@ class _Session:
     def _take(self, result: TaskResult) -> None:
         self._tally.images += len(result.records)
         self._tally.busy += result.busy_seconds
+        self._tally.peak_memory = max(self._tally.peak_memory, result.peak_memory)
         self._tally.failed += sum(record.status == "failed" for record in result.records.values())
         self._add(result.task.shard, result.records)
 
@@ -336,11 +340,28 @@ class _Session:
         statistics = scan(self._folder.store)
         seconds = time.monotonic() - self._begun if self._begun is not None else 0.0
         tally = self._tally
-        return Outcome(
+        outcome = Outcome(
             statistics=statistics,
             prepared=self._prepared,
             session_images=tally.images,
             seconds=seconds,
             busy_share=min(1.0, tally.busy / tally.worker_seconds) if tally.worker_seconds else 0.0,
             devices=tuple(sorted(self._devices)),
+            peak_memory=tally.peak_memory,
         )
+        self._folder.write_summary(
+            {
+                "finished_at": now().isoformat(timespec="seconds"),
+                "fingerprint": self._fingerprint,
+                "plan": {"images": self._plan.num_images, "shards": self._plan.num_shards, "digest": self._plan.digest},
+                "records": statistics.to_json(),
+                "last_session": {
+                    "images": tally.images,
+                    "seconds": round(seconds, 3),
+                    "busy_share": round(outcome.busy_share, 4),
+                    "devices": outcome.devices,
+                    "peak_memory": tally.peak_memory,
+                },
+            }
+        )
+        return outcome

@@ -132,8 +132,8 @@ def demand_of(config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights
     width = weights.spec.width if weights is not None else 0
     element = 4 if recipe.precision == "fp32" else 2
     pixels = recipe.call_pixels or 0
-    # About a dozen full-resolution feature maps live at once inside the network.
-    activations = pixels * width * element * 12
+    # Measured at 720x1280 in float32 and bfloat16, widths 16 and 32: 22 to 24 full-resolution feature maps at the peak.
+    activations = pixels * width * element * 24
     memory = min(_WORKER_BYTES + activations, hardware.memory // 2)
     return Demand(cpus=recipe.threads or 1, memory=memory)
 

@@ -61,10 +61,12 @@ class Display:
 
 def progress_line(progress: RunProgress) -> str:
     """Return the progress as one line of text."""
+    counts = f"{progress.done}/{progress.total} images ({_percent(progress.share)}), {progress.failed} failed"
+    if progress.done == progress.total:
+        return f"{counts}, {progress.rate_run:.3g} images/s over the run"
     left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
     return (
-        f"{progress.done}/{progress.total} images ({_percent(progress.share)}), {progress.failed} failed, "
-        f"{progress.rate_now:.3g} images/s now, {progress.rate_run:.3g} over the run{left}, "
+        f"{counts}, {progress.rate_now:.3g} images/s now, {progress.rate_run:.3g} over the run{left}, "
         f"{count(progress.workers, 'worker')}"
     )
 

@@ -29,6 +29,8 @@ def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
         "model", escape(f"{recipe.model} ({recipe.weights}), {recipe.engine} {recipe.precision} on {devices}")
     )
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
+    if outcome.peak_memory:
+        table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")
     table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
     table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
     console.print(table)

@@ -114,6 +114,8 @@ def _threads(config: RestoreConfig, device_type: str, frozen: Recipe | None) -> 
 def _precision(
     config: RestoreConfig, device_type: str, hardware: Hardware, frozen: Recipe | None
 ) -> Literal["fp32", "bf16", "fp16", "int8"]:
+    if config.precision == "int8":
+        raise UsageError("--precision int8: the torch engine computes in fp32, bf16 or fp16")
     if config.precision != "auto":
         return config.precision
     if frozen is not None:

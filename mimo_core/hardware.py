@@ -1,6 +1,7 @@
 """What this machine can compute: cores, memory, CUDA, and the precisions that run at full speed."""
 
 import os
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def usable_memory() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _first_line("/sys/fs/cgroup/memory.max")
     return min(memory, int(limit)) if limit is not None and limit.isdigit() else memory
+
+
+def peak_memory() -> int:
+    """Return the most main memory that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _cpu_has_bf16() -> bool:

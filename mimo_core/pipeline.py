@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.faults import Faults
+from mimo_core.hardware import peak_memory
 from mimo_core.memory import MemoryBudget
 from mimo_core.plan import PlanRow, read_shard
 from mimo_core.progress import ProgressBoard, Snapshot
@@ -70,7 +71,7 @@ class _Running:
             self._open -= 1
             if self._open:
                 return
-        self.future.set_result(TaskResult(self.task, self.records, self.failure, self.busy))
+        self.future.set_result(TaskResult(self.task, self.records, self.failure, self.busy, peak_memory()))
 
 
 @dataclass(frozen=True)

@@ -41,9 +41,15 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a worker made of a task: the records of its rows, or the failure that stopped it as a whole."""
+    """What a worker made of a task: the records of its rows, or the failure that stopped it as a whole.
+
+    Attributes:
+        busy_seconds: time that the accelerator computed for it.
+        peak_memory: most main memory that the worker's process has held so far, in bytes.
+    """
 
     task: Task
     records: dict[int, Record] = field(default_factory=dict)
     failure: tuple[ErrorKind, str] | None = None
     busy_seconds: float = 0.0
+    peak_memory: int = 0
