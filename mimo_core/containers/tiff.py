@@ -103,6 +103,10 @@ def _check_model(page: Directory, photometric: int, samples: int, bits: int, com
         raise unsupported(f"a TIFF of {bits}-bit samples")
     if planar and samples > 1 and (bits != 8 or samples != 3):
         raise unsupported(f"a {bits}-bit TIFF of {samples} channels in separate planes")
+    across, down = page.integer(_TILE_WIDTH, 0), page.integer(_TILE_HEIGHT, 0)
+    if bits == 8 and across * down % 1024:
+        # OpenCV 5.0 fails on them without saying why.
+        raise unsupported(f"an 8-bit TIFF in tiles of {across}x{down}", "save it in tiles of 256x256 or in strips")
     if compression not in _COMPRESSIONS:
         raise unsupported(f"a TIFF with compression {compression}")
 

@@ -1,0 +1,92 @@
+"""Image files made for the tests by other programs than the one under test: Pillow and tifffile."""
+
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image as Pillow
+from PIL import ImageCms
+
+EXIF_ORIENTATION, EXIF_MAKE, EXIF_DIRECTORY, GPS_DIRECTORY = 0x112, 0x10F, 0x8769, 0x8825
+XMP = '<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><t>ä</t></x:xmpmeta><?xpacket end="w"?>'.encode()
+
+
+def scene(height: int = 61, width: int = 83, channels: int = 3) -> npt.NDArray[np.uint8]:
+    """A picture with gradients, edges and noise: nothing in it is symmetric or flat."""
+    generator = np.random.default_rng(2108)
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [
+        127 + 90 * np.sin(x / (5 + 3 * plane) + y / 11) + 30 * ((x + 2 * y + 7 * plane) % 23 > 11)
+        for plane in range(channels)
+    ]
+    noisy = np.stack(planes, axis=2) + generator.normal(0, 3, (height, width, channels))
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def alpha(height: int = 61, width: int = 83) -> npt.NDArray[np.uint8]:
+    """An alpha channel with every kind of value, fully transparent ones among them."""
+    y, x = np.mgrid[0:height, 0:width]
+    return ((x * 7 + y * 3) % 256).astype(np.uint8)
+
+
+def with_pillow(pixels: npt.NDArray[np.uint8], format_name: str, mode: str | None = None, **options: Any) -> bytes:
+    """The file that Pillow writes."""
+    picture = Pillow.fromarray(pixels.squeeze())
+    if mode is not None:
+        picture = picture.convert(mode)
+    out = io.BytesIO()
+    picture.save(out, format_name, **options)
+    return out.getvalue()
+
+
+def with_tifffile(pixels: npt.NDArray[Any], **options: Any) -> bytes:
+    """The TIFF that tifffile writes."""
+    out = io.BytesIO()
+    tifffile.imwrite(out, pixels, **options)
+    return out.getvalue()
+
+
+def opened(data: bytes) -> Pillow.Image:
+    """The file as Pillow sees it, before it decodes: then it turns TIFFs upright and forgets their orientation."""
+    return Pillow.open(io.BytesIO(data))
+
+
+def profile(space: str = "sRGB") -> bytes:
+    """A colour profile."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
+
+
+def exif(orientation: int) -> bytes:
+    """An EXIF block with an orientation, a maker, an exposure time and a place."""
+    block = Pillow.Exif()
+    block[EXIF_ORIENTATION] = orientation
+    block[EXIF_MAKE] = "Maker"
+    block[EXIF_DIRECTORY] = {0x829A: (1, 50), 0x9003: "2020:01:02 03:04:05"}
+    block[GPS_DIRECTORY] = {1: "N", 2: (48.0, 8.0, 30.0)}
+    return block.tobytes()
+
+
+WHOLE = {
+    "baseline jpeg": with_pillow(scene(), "JPEG", quality=90),
+    "progressive jpeg": with_pillow(scene(), "JPEG", quality=90, progressive=True),
+    "gray jpeg": with_pillow(scene(channels=1), "JPEG", quality=90),
+    "jpeg with thumbnail": with_pillow(scene(), "JPEG", quality=90, exif=exif(1), comment=b"\xff\xd9"),
+    "png": with_pillow(scene(), "PNG"),
+    "palette png": with_pillow(scene(), "PNG", "P"),
+    "lossy webp": with_pillow(scene(), "WEBP", quality=90),
+    "lossless webp": with_pillow(scene(), "WEBP", lossless=True),
+    "webp with alpha": with_pillow(np.dstack([scene(), alpha()]), "WEBP", quality=90),
+    "tiff": with_pillow(scene(), "TIFF"),
+    "lzw tiff": with_pillow(scene(), "TIFF", compression="tiff_lzw"),
+    "deflate tiff": with_pillow(scene(), "TIFF", compression="tiff_adobe_deflate"),
+    "jpeg tiff": with_pillow(scene(), "TIFF", compression="jpeg"),
+    "tiled tiff": with_tifffile(scene(), photometric="rgb", tile=(32, 32)),
+    "bmp": with_pillow(scene(), "BMP"),
+    "palette bmp": with_pillow(scene(), "BMP", "P"),
+    "gif": with_pillow(scene(), "GIF"),
+    "ppm": with_pillow(scene(), "PPM"),
+    "pgm": with_pillow(scene(channels=1), "PPM"),
+}
+"""Whole files of every container and compression that is read."""
