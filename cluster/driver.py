@@ -84,7 +84,7 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
     """
     folder = RunFolder(Store(config.output))
     opening = open_run(config, folder)
-    with connect() as connection, _leased(folder, view) as lease:
+    with connect(config.device) as connection, _leased(folder, view) as lease:
         probe = None if connection.embedded else refuse_unseen_output(folder.store)
         gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
         hardware = Hardware.here() if connection.embedded else inspect_hardware(cpus=1, gpus=int(gpu))
@@ -95,7 +95,8 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         setup = WorkerSetup(
             store=folder.store,
             recipe=recipe,
-            device=config.device if config.device not in ("auto", recipe.device_type) else recipe.device_type,
+            # Ray shows a worker its own GPU only.
+            device=recipe.device_type,
             options=PipelineOptions(memory=min(2 << 30, hardware.memory // 8)),
             probe=probe,
         )

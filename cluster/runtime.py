@@ -30,19 +30,27 @@ class Connection:
 
 
 @contextmanager
-def connect() -> Iterator[Connection]:
+def connect(device: str = "auto") -> Iterator[Connection]:
     """Connect to the cluster of `RAY_ADDRESS`, or start an embedded Ray, and disconnect in the end.
 
+    Args:
+        device: as asked for; `cuda:N` shows an embedded Ray that GPU alone.
+
     Raises:
-        UsageError: the address is of a kind that a driver cannot use.
+        UsageError: the address is of a kind that a driver cannot use, or `cuda:N` is asked of a cluster, where Ray
+            gives out the GPUs.
         SystemFailure: there is no cluster at the address.
     """
     address = os.environ.get("RAY_ADDRESS", "")
-    if "://" in address and not address.startswith("ray-direct://"):
+    if "://" in address:
         raise UsageError(
             f"RAY_ADDRESS is {address}: a job cannot be driven through that kind of address; "
             "use `ray job submit --working-dir . -- python -m jobs.restore ...`"
         )
+    if device.startswith("cuda:"):
+        if address:
+            raise UsageError(f"--device {device}: on a cluster Ray gives out the GPUs; say --device cuda")
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own notice of this setting would be the first thing that a user of a machine without GPUs reads.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")

@@ -1,6 +1,7 @@
 """The table at the end of a run."""
 
 import math
+import sys
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,7 +15,8 @@ from mimo_core.statistics import STAGES, Mean, Statistics
 
 def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
     """Print what became of the run to standard output."""
-    console = Console(highlight=False)
+    # Where there is no terminal, lines are not folded at 80 columns.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
     statistics = outcome.statistics
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
