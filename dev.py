@@ -34,7 +34,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -75,7 +75,8 @@ def main(arguments: list[str]) -> int:
 def set_up(extras: str) -> None:
     """Make `.venv` with this interpreter, or bring it up to date; a fraction of a second where nothing changed."""
     with alone():
-        done, wanted = read_stamp(), {"place": place(), "inputs": fingerprint(), "extras": extras}
+        wanted = {"place": place(), "inputs": fingerprint(), "extras": extras}
+        done = read_stamp()
         if done in (wanted, {**wanted, "extras": DEVELOP}):
             return
         if VENV.exists() and not STAMP.exists():
@@ -155,7 +156,7 @@ def read_stamp() -> dict[str, object]:
         return {}
 
 
-def write_stamp(values: dict[str, object]) -> None:
+def write_stamp(values: Mapping[str, object]) -> None:
     """Note what `.venv` is."""
     STAMP.write_text(json.dumps(values))
 
