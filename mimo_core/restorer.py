@@ -1,7 +1,8 @@
 """Images of any size through a session: padding, tiles, batches, and smaller steps when memory runs out."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -63,12 +64,14 @@ class Restoration:
 
 
 class Restorer:
-    """Restores images with one session by one policy. Use it on the session's thread."""
+    """Restores images with one session by one policy, within the session's limits. Use it on the session's thread."""
 
     def __init__(self, session: Session, policy: TilePolicy) -> None:
         self._session = session
+        self._limits = session.limits
         self._policy = policy
         self._multiple = session.limits.multiple_of
+        self._tile = self._tile_within_limits()
 
     def restore(
         self, images: Sequence[Pixels], tick: Callable[[], None] = lambda: None
@@ -83,9 +86,30 @@ class Restorer:
             DeviceFaultError: the session is dead.
         """
         height, width = images[0].shape[:2]
-        if self._policy.cuts(height, width) or self._session.limits.static_shape is not None:
+        most = self._most(height, width)
+        if self._policy.cuts(height, width) or self._limits.static_shape is not None or most < 1:
             return [self._alone(image, tick) for image in images]
-        return self._together(list(images), tick, fallback=None)
+        results: list[Restoration | ImageError] = []
+        for start in range(0, len(images), most):
+            results += self._together(list(images[start : start + most]), tick, fallback=None)
+        return results
+
+    def _most(self, height: int, width: int) -> int:
+        """Return how many images of this size the session takes at once by its limits, 0 where not even one."""
+        most = self._limits.max_batch or self._policy.batch
+        if self._limits.max_pixels is None:
+            return most
+        padded = multiple_above(height, self._multiple) * multiple_above(width, self._multiple)
+        return min(most, self._limits.max_pixels // padded)
+
+    def _tile_within_limits(self) -> tuple[int, int] | None:
+        """Return the policy's tile, or the session's where the policy has none or a larger one than it takes."""
+        tile = self._policy.tile or self._limits.preferred_tile
+        largest = self._limits.max_pixels
+        if largest is None or (tile is not None and self._most(*tile)):
+            return tile
+        side = math.isqrt(largest) // self._multiple * self._multiple
+        return side, side
 
     def _together(
         self, images: list[Pixels], tick: Callable[[], None], fallback: str | None
@@ -97,11 +121,11 @@ class Restorer:
         except (SessionOutOfMemoryError, ImageError) as error:
             if len(images) > 1:
                 middle = len(images) // 2
-                note = f"batch {middle}" if isinstance(error, SessionOutOfMemoryError) else fallback
-                return [
-                    *self._together(images[:middle], tick, note),
-                    *self._together(images[middle:], tick, note),
-                ]
+                results: list[Restoration | ImageError] = []
+                for half in (images[:middle], images[middle:]):
+                    note = f"batch {len(half)}" if isinstance(error, SessionOutOfMemoryError) else fallback
+                    results += self._together(half, tick, note)
+                return results
             if isinstance(error, ImageError):
                 return [error]
             return [self._in_smaller_tiles(images[0], tick, max(height, width))]
@@ -110,45 +134,55 @@ class Restorer:
 
     def _alone(self, image: Pixels, tick: Callable[[], None]) -> Restoration | ImageError:
         """Restore one image in tiles of the policy's (or the session's static) size."""
-        static = self._session.limits.static_shape
+        static = self._limits.static_shape
+        tile = static or self._tile
+        assert tile is not None
         try:
-            if static is not None:
-                return self._in_tiles(image, self._static_grid(image, static), tick)
-            assert self._policy.tile is not None
-            return self._in_tiles(image, self._grid(image, self._policy.tile), tick)
+            grid = self._static_grid(image, static) if static is not None else self._grid(image, tile)
+            return self._in_fewer_tiles_at_once(image, grid, tick)
         except SessionOutOfMemoryError as error:
             if static is not None:
                 return ImageError(
-                    ErrorKind.OUT_OF_MEMORY, f"the static shape {static} does not fit the device: {error}"
+                    ErrorKind.OUT_OF_MEMORY,
+                    f"the static shape {static[0]}x{static[1]} does not fit the device's memory: {error}",
                 )
-            assert self._policy.tile is not None
-            return self._in_smaller_tiles(image, tick, max(self._policy.tile))
+            return self._in_smaller_tiles(image, tick, max(tile))
         except ImageError as error:
             return error
 
+    def _in_fewer_tiles_at_once(self, image: Pixels, grid: TileGrid, tick: Callable[[], None]) -> Restoration:
+        """Halve the number of tiles in a call until they fit; raises SessionOutOfMemoryError if not even one does."""
+        tile = grid.tile_height, grid.tile_width
+        size = max(1, min(self._policy.batch_of(*tile), self._most(*tile)))
+        fallback = None
+        while True:
+            try:
+                return replace(self._in_tiles(image, grid, tick, size), fallback=fallback)
+            except SessionOutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+                fallback = f"batch {size}"
+
     def _in_smaller_tiles(self, image: Pixels, tick: Callable[[], None], side: int) -> Restoration | ImageError:
         """Halve the tile until it fits."""
-        smallest = max(_SMALLEST_TILE, 2 * self._policy.overlap + self._multiple)
-        while True:
-            side = multiple_above(max(side // 2, 1), self._multiple)
-            if side < smallest:
-                return ImageError(
-                    ErrorKind.OUT_OF_MEMORY,
-                    f"not even tiles of {smallest} pixels fit the device's memory; free some, or use a smaller model",
-                )
+        smallest = multiple_above(max(_SMALLEST_TILE, 2 * self._policy.overlap + self._multiple), self._multiple)
+        while side > smallest:
+            side = max(smallest, multiple_above(side // 2, self._multiple))
             try:
-                restoration = self._in_tiles(image, self._grid(image, (side, side)), tick, most=1)
+                restoration = self._in_tiles(image, self._grid(image, (side, side)), tick, 1)
             except SessionOutOfMemoryError:
                 continue
             except ImageError as error:
                 return error
-            return Restoration(restoration.pixels, restoration.tiles, f"tile {side}x{side}")
+            return replace(restoration, fallback=f"tile {side}x{side}")
+        return ImageError(
+            ErrorKind.OUT_OF_MEMORY,
+            f"not even tiles of {min(side, smallest)} pixels fit the device's memory; use a smaller model",
+        )
 
-    def _in_tiles(
-        self, image: Pixels, grid: TileGrid, tick: Callable[[], None], most: int | None = None
-    ) -> Restoration:
+    def _in_tiles(self, image: Pixels, grid: TileGrid, tick: Callable[[], None], size: int) -> Restoration:
         blender = BandBlender(grid, image.dtype)
-        size = most or self._policy.batch_of(grid.tile_height, grid.tile_width)
         for tiles, pixels in grid.batches(image, size):
             for tile, values in zip(tiles, self._session.restore_float(pixels), strict=True):
                 blender.add(tile, values)

@@ -93,7 +93,9 @@ class Session(Protocol):
             batch: (N, H, W, 3) RGB, uint8 or uint16, within `limits`.
 
         Raises:
+            UsageError: the batch is not within `limits`.
             SessionOutOfMemoryError: the batch does not fit; the session lives on.
+            ImageError: an image of the batch came out with values that are no numbers; the session lives on.
             DeviceFaultError: the session is dead.
         """
 
@@ -118,6 +120,11 @@ def check_batch(batch: Pixels, limits: SessionLimits) -> None:
     if height % limits.multiple_of or width % limits.multiple_of:
         raise UsageError(f"expected height and width in multiples of {limits.multiple_of}, got {height}x{width}")
     if limits.static_shape is not None and (height, width) != limits.static_shape:
-        raise UsageError(f"this session takes {limits.static_shape} only, got {height}x{width}")
+        only = "x".join(map(str, limits.static_shape))
+        raise UsageError(f"this session takes {only} pixels only, got {height}x{width}")
     if limits.max_batch is not None and count > limits.max_batch:
         raise UsageError(f"this session takes at most {limits.max_batch} images at once, got {count}")
+    if limits.max_pixels is not None and count * height * width > limits.max_pixels:
+        raise UsageError(
+            f"this session takes at most {limits.max_pixels} pixels at once, got {count} images of {height}x{width}"
+        )

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.sessions.base import (
     DeviceFaultError,
     Pixels,
@@ -34,6 +34,8 @@ class TorchSession:
             raise UsageError("the torch engine needs weights")
         if spec.precision not in _DTYPES:
             raise UsageError(f"the torch engine computes in {', '.join(_DTYPES)}, not in {spec.precision}")
+        if spec.static_shape is not None and any(side % _MULTIPLE for side in spec.static_shape):
+            raise UsageError(f"a static shape must be a multiple of {_MULTIPLE} pixels, got {spec.static_shape}")
         self._device = _device(spec.device)
         self._dtype = _DTYPES[spec.precision]
         if spec.threads is not None and self._device.type == "cpu":
@@ -70,14 +72,26 @@ class TorchSession:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def _not_finite(self) -> str:
+        text = "the network's result holds values that are not finite"
+        if self._dtype == torch.float32:
+            return f"{text}, even in fp32: its weights do not suit this image"
+        precision = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
+        return f"{text}: too large for {precision}; start a run with --precision fp32"
+
     def _forward(self, batch: Pixels) -> torch.Tensor:
         """Return the restored batch, float32 (N, 3, H, W) in 0..1 on the device."""
+        if not hasattr(self, "_network"):
+            raise UsageError("this session is closed")
         check_batch(batch, self.limits)
         levels = int(np.iinfo(batch.dtype).max)
         try:
             integers = torch.from_numpy(batch if levels == 255 else batch.astype(np.int32))
             image = integers.to(self._device).permute(0, 3, 1, 2).to(torch.float32).div_(levels)
             residual = self._network.residual(image.to(self._dtype))
+            # Clipping would turn an overflow into white or black, and the cast to integers a NaN into anything.
+            if not bool(torch.isfinite(residual).all()):
+                raise ImageError(ErrorKind.DEVICE, self._not_finite())
             return image.add_(residual.to(torch.float32)).clamp_(0, 1)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
