@@ -7,7 +7,7 @@ class MemoryBudget:
     """Bytes shared by images that are numbered in the order in which the accelerator will take them.
 
     The oldest images, as many as one batch takes, are always granted, however large: the accelerator waits for them, so
-    refusing them would stop everything.
+    refusing them would stop everything. Images that have gone (broken ones, say) do not count among them.
 
     Args:
         limit: bytes that the images may hold together.
@@ -41,5 +41,5 @@ class MemoryBudget:
             self._condition.notify_all()
 
     def _may_hold(self, ticket: int, size: int) -> bool:
-        oldest = min((*self._waiting, *self._held), default=ticket)
-        return ticket < oldest + self._batch or sum(self._held.values()) + size <= self._limit
+        older = sum(other < ticket for other in self._waiting | self._held.keys())
+        return older < self._batch or sum(self._held.values()) + size <= self._limit
