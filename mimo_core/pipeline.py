@@ -71,6 +71,10 @@ class _Running:
             self._open -= 1
             if self._open:
                 return
+        if self.failure is None and len(self.records) != len(self.task.rows):
+            # A shard that is never complete would make the run end as if all were well.
+            missing = sorted(set(self.task.rows) - self.records.keys())
+            self.failure = ErrorKind.INTERNAL, f"rows {missing[:5]} of shard {self.task.shard} came out without records"
         self.future.set_result(TaskResult(self.task, self.records, self.failure, self.busy, peak_memory()))
 
 
@@ -150,23 +154,29 @@ class Pipeline:
     def _feed_for_ever(self) -> None:
         ticket = 0
         while (running := self._tasks.get()) is not None:
-            try:
-                rows = read_shard(self._output, running.task.shard)
-                places = running.task.rows
-            except (SystemFailure, ImageError) as error:
-                running.fail(error.kind, f"shard {running.task.shard} of the plan cannot be read: {error}")
-                rows, places = [], ()
-            for index in places:
+            for index, row in self._rows(running):
                 if running.failure is not None:
                     break
                 self._window.acquire()
                 self._budget.expect(ticket)
                 running.begin()
-                loading = self._readers.submit(self._load, ticket, running.task, index, rows[index])
-                self._loaded.put(_Item(ticket, running, index, rows[index], loading))
+                loading = self._readers.submit(self._load, ticket, running.task, index, row)
+                self._loaded.put(_Item(ticket, running, index, row, loading))
                 ticket += 1
             self._loaded.put(_TaskEnd(running))
         self._loaded.put(None)
+
+    def _rows(self, running: _Running) -> list[tuple[int, PlanRow]]:
+        """Read the rows of a task from the plan; where that fails, the task fails and has none."""
+        task = running.task
+        try:
+            rows = read_shard(self._output, task.shard)
+            return [(index, rows[index]) for index in task.rows]
+        except (SystemFailure, ImageError) as error:
+            running.fail(error.kind, f"shard {task.shard} of the plan cannot be read: {error}")
+        except IndexError:
+            running.fail(ErrorKind.INTERNAL, f"shard {task.shard} has {len(rows)} rows, no row {task.rows[-1]}")
+        return []
 
     def _load(self, ticket: int, task: Task, index: int, row: PlanRow) -> Loaded:
         loaded = self._stages.load(task, index, row)
