@@ -12,6 +12,8 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,17 @@ from mimo_core.storage import Store
 FOLDER = "lease"
 HEARTBEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0
+# Ctrl-C has two seconds for everything.
+_RELEASE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How often a holder renews, when it counts as gone without a renewal, and how often others look (seconds)."""
+
+    heartbeat: float = HEARTBEAT_SECONDS
+    expiry: float = EXPIRY_SECONDS
+    poll: float = 0.5
 
 
 class LeaseLostError(MimoError):
@@ -30,41 +43,49 @@ class LeaseLostError(MimoError):
 class Lease:
     """The right to commit to one run, held from construction by `acquire` until `release`."""
 
-    def __init__(self, store: Store, epoch: int) -> None:
+    def __init__(self, store: Store, epoch: int, timing: Timing) -> None:
         self._store = store
         self.epoch = epoch
+        self._timing = timing
         self._beats = 0
         self._progress: dict[str, Any] = {}
-        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._renewed = time.monotonic()
         self._lost: str | None = None
         self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
 
     @classmethod
-    def acquire(cls, store: Store, say: Callable[[str], None]) -> "Lease":
+    def acquire(cls, store: Store, say: Callable[[str], None], timing: Timing | None = None) -> "Lease":
         """Take the run's lease, waiting visibly while another driver holds it.
 
-        A holder that died on this host is replaced at once; one elsewhere after `EXPIRY_SECONDS` without a heartbeat.
+        A holder that died on this host is replaced at once; one elsewhere after `timing.expiry` without a heartbeat.
 
         Args:
             store: the run's folder.
             say: told in words what is waited for.
+            timing: the same for all drivers of a run, so not for users to choose.
 
         Raises:
             LeaseLostError: another living driver holds the run.
         """
+        timing = timing or Timing()
         while True:
             current = current_epoch(store)
             if current:
-                _wait_until_free(store, current, say)
-            lease = cls(store, current + 1)
-            if store.create(_key(lease.epoch), lease._document("held")):
-                lease._renewed = time.monotonic()
-                lease._thread.start()
-                if current:
-                    store.delete(_key(current))
-                return lease
+                _wait_until_free(store, current, say, timing)
+            lease = cls(store, current + 1, timing)
+            begun = time.monotonic()
+            if not store.create(_key(lease.epoch), lease._document("held")):
+                continue
+            if current_epoch(store) != lease.epoch:
+                # While we were between looking and creating, others took the run over and cleaned our epoch away.
+                store.delete(_key(lease.epoch))
+                continue
+            lease._renewed = begun
+            lease._thread.start()
+            if current:
+                store.delete(_key(current))
+            return lease
 
     def report(self, progress: dict[str, Any]) -> None:
         """Set the progress that the next heartbeats carry, for `mimo status` elsewhere."""
@@ -76,8 +97,8 @@ class Lease:
         Raises:
             LeaseLostError: a newer epoch exists, or the last renewal is too long ago to be sure that none does.
         """
-        if self._lost is None and time.monotonic() - self._renewed > EXPIRY_SECONDS:
-            self._lost = f"the lease could not be renewed for {EXPIRY_SECONDS:.0f} s"
+        if self._lost is None and time.monotonic() - self._renewed > self._timing.expiry:
+            self._lost = f"the lease could not be renewed for {self._timing.expiry:g} s"
         if self._lost is None and current_epoch(self._store) != self.epoch:
             self._lost = "another driver has taken this run over"
         if self._lost is not None:
@@ -86,20 +107,23 @@ class Lease:
     def release(self) -> None:
         """Give the lease back, so that the next driver need not wait."""
         self._stop.set()
-        self._thread.join()
-        if self._lost is None:
-            with self._lock:
+        self._thread.join(_RELEASE_SECONDS)
+        # A renewal that storage holds up is not waited for: this process ends, and the lease runs out.
+        if self._lost is not None or self._thread.is_alive():
+            return
+        # Nor is a storage that fails now: it must not hide why the run ends.
+        with suppress(SystemFailure, ImageError):
+            if current_epoch(self._store) == self.epoch:
                 self._store.write(_key(self.epoch), self._document("released"))
 
     def _renew_for_ever(self) -> None:
-        while not self._stop.wait(HEARTBEAT_SECONDS):
+        while not self._stop.wait(self._timing.heartbeat):
             try:
                 if current_epoch(self._store) != self.epoch:
                     self._lost = "another driver has taken this run over"
                     return
                 begun = time.monotonic()
-                with self._lock:
-                    self._store.write(_key(self.epoch), self._document("held"))
+                self._store.write(_key(self.epoch), self._document("held"))
                 self._renewed = begun
             except (SystemFailure, ImageError, OSError) as error:
                 # Not final: `check` refuses commits once the last renewal is too old.
@@ -123,8 +147,9 @@ def current_epoch(store: Store) -> int:
     newest = 0
     for entry in store.list(FOLDER):
         name = entry.key.rsplit("/", 1)[-1]
-        if name.startswith("epoch-") and name.endswith(".json"):
-            newest = max(newest, int(name[6:-5]))
+        number = name.removeprefix("epoch-").removesuffix(".json")
+        if number.isdigit() and name == f"epoch-{number}.json":
+            newest = max(newest, int(number))
     return newest
 
 
@@ -150,7 +175,7 @@ def holder_is_dead_here(document: dict[str, Any]) -> bool:
     return _start_time(int(document["pid"])) != document.get("started")
 
 
-def _wait_until_free(store: Store, epoch: int, say: Callable[[str], None]) -> None:
+def _wait_until_free(store: Store, epoch: int, say: Callable[[str], None], timing: Timing) -> None:
     watched_since = time.monotonic()
     last_beat = None
     announced = False
@@ -165,16 +190,16 @@ def _wait_until_free(store: Store, epoch: int, say: Callable[[str], None]) -> No
             )
         last_beat = document["beat"]
         waited = time.monotonic() - watched_since
-        if waited >= EXPIRY_SECONDS:
+        if waited >= timing.expiry:
             say(f"the driver on {document['host']} gives no sign of life; taking the run over")
             return
         if not announced:
             say(
                 f"a driver on {document['host']} (process {document['pid']}) holds this run; "
-                f"waiting up to {EXPIRY_SECONDS:.0f} s for a sign of life"
+                f"waiting up to {timing.expiry:g} s for a sign of life"
             )
             announced = True
-        time.sleep(0.5)
+        time.sleep(timing.poll)
 
 
 def _key(epoch: int) -> str:
