@@ -1,10 +1,12 @@
 """Finding the image that kills its worker: by the images in flight, then by bisection, until it is alone.
 
-A suspect task runs alone on its worker, so that a death is its own. Every split is strictly smaller and every task
-dies a bounded number of times, so the search ends: in at most four deaths where the images in flight were seen, else
-in about log2 of the shard's size more.
+A suspect task runs alone on its worker, so that a death is its own. Every split is strictly smaller, and what remains
+when the suspects are set aside is halved if it kills again, whomever was seen in flight: so the search ends after at
+most 4 deaths for a guilty image that was seen in flight among few, and `most_deaths` in any case. An image is found
+guilty only by two deaths of its own, alone.
 """
 
+import math
 from dataclasses import replace
 
 from mimo_core.errors import ErrorKind
@@ -17,6 +19,12 @@ _TRIES_ALONE = 3
 # Few images in flight are tried one by one; more are halved.
 _FEW = 4
 MAX_LOSSES = 10
+
+
+def most_deaths(rows: int, guilty: int) -> int:
+    """Return how many workers the search in a shard costs at most, for so many guilty among its rows."""
+    # Two at first, at most two a level of bisection, and two alone.
+    return guilty * (2 * math.ceil(math.log2(rows)) + 4) if rows > 1 else 3 * guilty
 
 
 def after_death(task: Task, suspects: frozenset[int]) -> list[Task] | None:
@@ -33,30 +41,33 @@ def after_death(task: Task, suspects: frozenset[int]) -> list[Task] | None:
         return [replace(task, crashes=crashes)]
     seen = tuple(row for row in task.rows if row in suspects)
     rest = tuple(row for row in task.rows if row not in suspects)
-    if not seen or not rest:
+    if not seen or not rest or crashes > _TRIES_TOGETHER:
         middle = len(task.rows) // 2
         halves = (task.rows[:middle], task.rows[middle:])
         return [replace(task, rows=rows, crashes=1) for rows in halves]
     guilty = [(row,) for row in seen] if len(seen) <= _FEW else [seen]
+    # If the rest kills again, the suspects were the wrong ones (or not all): then it is halved without asking for them.
+    again = 1 if len(rest) == 1 else _TRIES_TOGETHER
     return [
         *(replace(task, rows=rows, crashes=1) for rows in guilty),
-        replace(task, rows=rest, crashes=0),
+        replace(task, rows=rest, crashes=again),
     ]
 
 
 def after_hang(task: Task, stuck: frozenset[int]) -> list[Task] | None:
     """Return the tasks that replace one in which some rows made no progress, or None if its only image is guilty.
 
-    Unlike a death, a hang names its rows: they are set apart at once and the others go on.
+    Unlike a death, a hang names its rows: they are set apart at once and the others go on. A batch hangs as a whole, so
+    each is tried once more, alone.
     """
     rest = tuple(row for row in task.rows if row not in stuck)
     seen = tuple(row for row in task.rows if row in stuck)
-    if not rest or not seen:
+    if not seen:
         return after_death(task, frozenset())
-    return [
-        *(replace(task, rows=(row,), crashes=_TRIES_TOGETHER) for row in seen),
-        replace(task, rows=rest),
-    ]
+    if len(task.rows) == 1 and task.crashes >= _TRIES_TOGETHER:
+        return None
+    alone = [replace(task, rows=(row,), crashes=_TRIES_TOGETHER) for row in seen]
+    return [*alone, replace(task, rows=rest)] if rest else alone
 
 
 def after_loss(task: Task) -> Task | None:
