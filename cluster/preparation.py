@@ -131,7 +131,7 @@ def demand_of(config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights
         return Demand(cpus=config.cpus_per_worker or min(_GPU_WORKER_CPUS, hardware.cores), gpus=1)
     width = weights.spec.width if weights is not None else 0
     element = 4 if recipe.precision == "fp32" else 2
-    pixels = recipe.call_pixels or 0
+    pixels = recipe.call_pixels or (recipe.batch * recipe.tile[0] * recipe.tile[1] if recipe.tile is not None else 0)
     # Measured at 720x1280 in float32 and bfloat16, widths 16 and 32: 22 to 24 full-resolution feature maps at the peak.
     activations = pixels * width * element * 24
     memory = min(_WORKER_BYTES + activations, hardware.memory // 2)

@@ -12,6 +12,7 @@ from mimo_core.sessions import ENGINES
 from mimo_core.weights import Weights, load_weights
 
 DEFAULT_WEIGHTS = "mimo-unet-lite"
+_PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,18 @@ def choose(config: RestoreConfig, weights: Weights | None, hardware: Hardware, f
     """
     if config.engine not in ("auto", *ENGINES):
         raise UsageError(f"no engine is named {config.engine!r}; there are {', '.join(sorted(ENGINES))}")
+    if config.precision not in ("auto", *_PRECISIONS):
+        raise UsageError(f"--precision {config.precision}: no engine here computes in it; use {', '.join(_PRECISIONS)}")
     device_type = device_type_of(config, hardware, frozen)
     calls = _CALLS[device_type]
     if config.tile == "auto":
         tile = frozen.tile if frozen is not None else calls.tile
         call_pixels = frozen.call_pixels if frozen is not None else calls.pixels
+    elif config.tile == "none":
+        tile, call_pixels = None, calls.pixels
     else:
-        tile = None if config.tile == "none" else parse_size(config.tile)
-        # A tile that the user names is used for every image larger than it.
-        call_pixels = None if tile is None else calls.batch * tile[0] * tile[1]
+        # A tile that the user names is used for every image larger than it, in whole batches.
+        tile, call_pixels = parse_size(config.tile), None
     batch = int(config.batch) if config.batch != "auto" else frozen.batch if frozen is not None else calls.batch
     recipe = Recipe(
         model=weights.spec.variant if weights is not None else "identity",

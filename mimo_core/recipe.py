@@ -40,11 +40,14 @@ class Recipe(BaseModel):
         for name in type(self).model_fields:
             mine, theirs = getattr(self, name), getattr(other, name)
             if name != "weights" and name not in ignore and mine != theirs:
-                lines.append(f"{name}: was {_show(mine)}, now {_show(theirs)}")
+                lines.append(f"{name}: was {_show(name, mine)}, now {_show(name, theirs)}")
         return lines
 
 
-def _show(value: object) -> str:
+def _show(name: str, value: object) -> str:
     if isinstance(value, tuple):
         return "x".join(map(str, value))
-    return "none" if value is None else str(value)
+    if value is None:
+        # As the option of that name is written.
+        return {"size": "native", "quality": "default"}.get(name, "none")
+    return str(value)

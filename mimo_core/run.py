@@ -1,6 +1,7 @@
 """The run's folder: what the run is (run.json), its plan, its committed parts and its summary."""
 
 import json
+import os
 import platform
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ from mimo_core.outputs import FOLDER as IMAGES
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record
 from mimo_core.statistics import Statistics
-from mimo_core.storage import Store, redact
+from mimo_core.storage import Store, is_local, redact
 
 FORMAT = 1
 NAME = "run.json"
@@ -51,8 +52,8 @@ class RunManifest(BaseModel):
         for name in ("source", "output", "reference", "weights"):
             options[name] = redact(options[name]) if options[name] else options[name]
         return cls(
-            source=redact(config.source),
-            reference=redact(config.reference) if config.reference else None,
+            source=_place(config.source),
+            reference=_place(config.reference) if config.reference else None,
             include=config.include,
             limit=config.limit,
             recipe=recipe,
@@ -71,7 +72,8 @@ class RunManifest(BaseModel):
             for name in _SELECTION
             if getattr(self, name) != getattr(asked, name)
         ]
-        ignore = frozenset({"device_type"}) if config.allow_mixed else frozenset[str]()
+        # Another type of device computes with other threads.
+        ignore = frozenset({"device_type", "threads"}) if config.allow_mixed else frozenset[str]()
         return lines + self.recipe.differences(recipe, ignore=ignore)
 
 
@@ -171,6 +173,11 @@ class RunFolder:
         for entry in list(self.store.list(LEASE_FOLDER)):
             if entry.key.startswith(f"{LEASE_FOLDER}/probe-"):
                 self.store.delete(entry.key)
+
+
+def _place(url: str) -> str:
+    """Return a source as it is compared and stored: `blur`, `./blur/` and the absolute path are one place."""
+    return os.path.abspath(url) if is_local(url) and "://" not in url else redact(url).rstrip("/")  # noqa: PTH100
 
 
 def _versions() -> dict[str, str]:
