@@ -1,7 +1,9 @@
 """The command line and the YAML file of a job, both made from the job's one configuration class."""
 
 import argparse
+import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -13,6 +15,7 @@ from pydantic.fields import FieldInfo
 from mimo_core.errors import UsageError
 
 C = TypeVar("C", bound=BaseModel)
+_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
 def parse(config: type[C], argv: Sequence[str], program: str) -> C:
@@ -74,9 +77,22 @@ def _without_none(annotation: Any) -> Any:
     return annotation
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without base 60: there `workers: 1:8` would be the number 68."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - a class attribute of the parent
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+        for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?$"), list("-+0123456789"))
+
+
 def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        document = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise UsageError(f"--config {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -86,8 +102,18 @@ def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
     values = {str(name).replace("-", "_"): value for name, value in document.items()}
     unknown = sorted(set(values) - set(config.model_fields))
     if unknown:
-        raise UsageError(f"--config {file}: no option is named {', '.join(unknown)}")
+        raise UsageError(
+            f"--config {file}: no option is named {', '.join(map(option, unknown))}{_near(unknown, config)}"
+        )
+    for name, value in values.items():
+        if isinstance(value, str) and get_origin(_without_none(config.model_fields[name].annotation)) is tuple:
+            values[name] = [value]
     return values
+
+
+def _near(unknown: Sequence[str], config: type[BaseModel]) -> str:
+    near = [match for name in unknown for match in get_close_matches(name, config.model_fields, n=1)]
+    return f"; did you mean {', '.join(map(option, near))}?" if near else ""
 
 
 def _explain(error: Any, config: type[BaseModel]) -> str:

@@ -61,12 +61,12 @@ class Display:
 
 def progress_line(progress: RunProgress) -> str:
     """Return the progress as one line of text."""
-    counts = f"{progress.done}/{progress.total} images ({_percent(progress.share)}), {progress.failed} failed"
+    counts = f"{progress.done}/{progress.total} images ({_percent(progress)}), {progress.failed} failed"
     if progress.done == progress.total:
-        return f"{counts}, {progress.rate_run:.3g} images/s over the run"
+        return f"{counts}, {rate(progress.rate_run)} images/s over the run"
     left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
     return (
-        f"{counts}, {progress.rate_now:.3g} images/s now, {progress.rate_run:.3g} over the run{left}, "
+        f"{counts}, {rate(progress.rate_now)} images/s now, {rate(progress.rate_run)} over the run{left}, "
         f"{count(progress.workers, 'worker')}"
     )
 
@@ -74,6 +74,11 @@ def progress_line(progress: RunProgress) -> str:
 def count(number: int, noun: str) -> str:
     """Return `1 worker`, `2 workers`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def rate(number: float) -> str:
+    """Return a rate with three digits, or all of its whole ones: `0.0123`, `4.5`, `1234`."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:.0f}"
 
 
 def duration(seconds: float) -> str:
@@ -92,15 +97,16 @@ def duration(seconds: float) -> str:
 def size(number: float) -> str:
     """Return a number of bytes with a decimal unit, such as `3.4 MB`."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if number < 1000 or unit == "TB":
+        if number < (1000 if unit == "B" else 999.95) or unit == "TB":
             return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
         number /= 1000
     raise AssertionError("unreachable")
 
 
-def _percent(share: float) -> str:
+def _percent(progress: RunProgress) -> str:
     # Never 100 % before the end.
-    return f"{math.floor(share * 1000) / 10:.1f}%"
+    permille = 1000 * progress.done // progress.total if progress.total else 1000
+    return f"{permille // 10}.{permille % 10}%"
 
 
 def _bar(progress: RunProgress) -> Table:

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.driver import Outcome
-from jobs.display import count, duration, size
+from jobs.display import count, duration, rate, size
 from mimo_core.config import RestoreConfig
 from mimo_core.statistics import STAGES, Mean, Statistics
 
@@ -61,9 +61,9 @@ def _counts(statistics: Statistics) -> str:
 def _session(outcome: Outcome) -> str:
     if not outcome.session_images:
         return "nothing was left to do"
-    rate = outcome.session_images / outcome.seconds if outcome.seconds else 0.0
+    speed = outcome.session_images / outcome.seconds if outcome.seconds else 0.0
     return (
-        f"{count(outcome.session_images, 'image')} in {duration(outcome.seconds)}, {rate:.3g} images/s, "
+        f"{count(outcome.session_images, 'image')} in {duration(outcome.seconds)}, {rate(speed)} images/s, "
         f"accelerator busy {100 * outcome.busy_share:.0f}%"
     )
 

@@ -1,5 +1,6 @@
 """`mimo restore SOURCE OUTPUT`: restore every image of a folder, bucket or list."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from jobs.display import Display
 from jobs.interruption import interruptible
 from jobs.main import INTERRUPTED, OK, SOME_FAILED, entry
 from mimo_core.config import RestoreConfig
+from mimo_core.storage import redact
 
 
 def main(argv: Sequence[str]) -> int:
@@ -26,14 +28,19 @@ def main(argv: Sequence[str]) -> int:
             outcome = restore(config, display)
         except KeyboardInterrupt as interrupt:
             display.finish()
-            display.say(
-                f"stopped by {interrupt or 'the user'}; what is committed stays. The same command goes on from here:\n"
-                f"  mimo restore {' '.join(argv)}"
-            )
+            display.say(f"stopped by {interrupt or 'the user'}; what is committed stays. {how_to_resume(config, argv)}")
             return INTERRUPTED
         display.finish()
         print_outcome(outcome, config)
     return SOME_FAILED if outcome.statistics.failed else OK
+
+
+def how_to_resume(config: RestoreConfig, argv: Sequence[str]) -> str:
+    """Return in words which command goes on with a run that was stopped."""
+    if config.mode == "overwrite":
+        # Once more, it would begin by removing what is committed.
+        return "The same command without --mode overwrite goes on from here"
+    return f"The same command goes on from here:\n  mimo restore {shlex.join(map(redact, argv))}"
 
 
 if __name__ == "__main__":
