@@ -71,6 +71,10 @@ class S3Prefix:
                 answer = await fs._call_s3("head_object", Bucket=self.bucket, Key=self._full(key))
             except FileNotFoundError:
                 return None
+            except PermissionError:
+                # The answer to a HEAD has no body to tell bad credentials from a refused key; that to a GET has.
+                await fs._call_s3("get_object", Bucket=self.bucket, Key=self._full(key), Range="bytes=0-0")
+                raise
             return Entry(key, answer["ContentLength"], _etag(answer))
 
         return self._run(act, key)
@@ -137,11 +141,8 @@ class S3Prefix:
     def create(self, key: str, data: Data) -> bool:
         """Write the object of `key` unless it exists, decided by the server (`If-None-Match: *`)."""
         body, token = bytes(data), uuid.uuid4().hex
-        tries = 0
 
         async def act(fs: Any) -> bool:
-            nonlocal tries
-            tries += 1
             _require_conditional_put(await fs.set_session())
             try:
                 await fs._call_s3(
@@ -157,8 +158,9 @@ class S3Prefix:
                 code, status = code_of(error)
                 if code != "PreconditionFailed" and status != 412:
                     raise
-                # An earlier try may have been stored though its answer was lost.
-                return tries > 1 and await self._creator(fs, key) == token
+                # An earlier try, ours or one that the HTTP client made unasked, may have been stored though its answer
+                # was lost.
+                return await self._creator(fs, key) == token
             return True
 
         return self._run(act, key, "write")

@@ -74,9 +74,10 @@ def is_transient(error: BaseException) -> bool:
     code, status = code_of(error)
     if code or status:
         return code in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
+    from botocore.exceptions import ConnectionError as BotoConnectionError
     from botocore.exceptions import HTTPClientError
 
-    if isinstance(error, HTTPClientError) or type(error).__name__ in _TRANSIENT_NAMES:
+    if isinstance(error, (HTTPClientError, BotoConnectionError)) or type(error).__name__ in _TRANSIENT_NAMES:
         return True
     if isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError)):
         return True
