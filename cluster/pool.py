@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import ray
@@ -20,6 +21,8 @@ POLL_SECONDS = 0.5
 _GROW_SECONDS = 2.0
 _FIRST_NOTICE_SECONDS = 5.0
 _NOTICE_SECONDS = 30.0
+# Where there is room, a worker takes this long at most to start: Python, PyTorch, the weights.
+_START_SECONDS = 60.0
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
 _MAX_BARREN_DEATHS = 12
 
@@ -79,6 +82,7 @@ class WorkerPool:
         self._grown = 0.0
         self._workerless_since = time.monotonic()
         self._noticed = 0.0
+        self._short = False
 
     @property
     def workers(self) -> int:
@@ -101,7 +105,10 @@ class WorkerPool:
         Raises:
             SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
         """
-        self._fresh = tasks
+        first = next(tasks, None)
+        if first is None:
+            return
+        self._fresh = chain([first], tasks)
         while True:
             self._grow()
             self._feed()
@@ -134,8 +141,9 @@ class WorkerPool:
             if self._options.maximum is not None:
                 room = min(room, self._options.maximum - len(self._members))
             wanted = max(wanted, room)
-        for _ in range(max(0, wanted)):
-            self._members.append(self._start())
+        if wanted > 0:
+            self._short = free_slots(self._options.demand) < wanted
+            self._members += [self._start() for _ in range(wanted)]
 
     def _has_work(self) -> bool:
         return not self._exhausted or bool(self._retries or self._suspects)
@@ -301,7 +309,8 @@ class WorkerPool:
             yield from self._requeue(task, again, hung=True)
 
     def _notice_shortage(self, now: float) -> None:
-        if self.workers or not self._has_work() or now - self._workerless_since < _FIRST_NOTICE_SECONDS:
+        patience = _FIRST_NOTICE_SECONDS if self._short else _START_SECONDS
+        if self.workers or not self._has_work() or now - self._workerless_since < patience:
             return
         if now - self._noticed >= _NOTICE_SECONDS:
             self._noticed = now
