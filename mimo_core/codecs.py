@@ -146,31 +146,41 @@ def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
     return Image(pixels, header.metadata, header.container, header.gray or pixels.shape[2] == 1, header.lossless)
 
 
+def check_encodable(image: Image, container: str) -> None:
+    """Refuse what `encode` would refuse, before any time is spent on restoring the image.
+
+    Raises UsageError for an unknown container, ImageError(unsupported) where it cannot hold the image: any in `gif`
+    (256 colours), an alpha channel that is not opaque in `jpg` or `pnm`, a side that is too long.
+    """
+    if container not in _CONTAINERS.values():
+        known = ", ".join(sorted(set(_CONTAINERS.values())))
+        raise UsageError(f"unknown container {container!r}: choose one of {known}")
+    longest = _MAX_SIDE.get(container)
+    problem = None
+    if container == "gif":
+        # OpenCV's best GIFs of photographs have 32 to 36 dB: that would undo the restoration.
+        problem = "gif holds 256 colours only: choose --format png"
+    elif longest is not None and max(image.width, image.height) > longest:
+        problem = f"{container} holds sides of at most {longest} pixels: use png or tiff"
+    elif image.channels == 4 and container not in _TRANSPARENT and not _is_opaque(image.pixels):
+        problem = f"{container} has no alpha channel: use png, tiff or webp"
+    if problem is not None:
+        raise ImageError(ErrorKind.UNSUPPORTED, problem)
+
+
 def encode(image: Image, container: str, *, quality: int | None = None) -> bytes:
     """Encode to `jpg`, `png`, `webp`, `tiff`, `bmp` or `pnm`, with the metadata that the container can hold.
 
     `quality` (1 to 100) is for `jpg` and `webp`, default 95. JPEG keeps full colour resolution (4:4:4): on photographs
     1 to 2 dB at the same quality for a fifth more bytes, and restored edges keep their colour. A WebP that was lossless
     stays so unless a quality is given. 16-bit images become 8-bit in containers without 16 bits.
-    Raises UsageError for an unknown container or quality, ImageError(unsupported) where the container cannot hold the
-    image: any in `gif` (256 colours), an alpha channel that is not opaque in `jpg` or `pnm`, a side that is too long.
+    Raises UsageError for an unknown container or quality, ImageError(unsupported) as `check_encodable` does.
     """
-    if container not in _CONTAINERS.values():
-        raise UsageError(
-            f"unknown container {container!r}: choose one of {', '.join(sorted(set(_CONTAINERS.values())))}"
-        )
+    check_encodable(image, container)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality is 1 to 100, not {quality}")
-    if container == "gif":
-        # OpenCV's best GIFs of photographs have 32 to 36 dB: that would undo the restoration.
-        raise ImageError(ErrorKind.UNSUPPORTED, "gif holds 256 colours only: choose --format png")
-    longest = _MAX_SIDE.get(container)
-    if longest is not None and max(image.width, image.height) > longest:
-        raise ImageError(ErrorKind.UNSUPPORTED, f"{container} holds sides of at most {longest} pixels: use png or tiff")
     pixels: Pixels = image.pixels if container in _DEEP else as_8bit(image.pixels)
     if image.channels == 4 and container not in _TRANSPARENT:
-        if not _is_opaque(pixels):
-            raise ImageError(ErrorKind.UNSUPPORTED, f"{container} has no alpha channel: use png, tiff or webp")
         opaque: Any = np.ascontiguousarray(pixels[:, :, :3])
         pixels = opaque
     ordered = _to_bgr(pixels)
@@ -178,7 +188,7 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
     try:
         done, buffer = cv2.imencode(extension, ordered, parameters)
     except cv2.error as error:
-        raise _cv_failure(error, f"cannot be encoded as {container}") from error
+        raise _cv_failure(error, ErrorKind.INTERNAL, f"cannot be encoded as {container}") from error
     if not done:
         raise ImageError(ErrorKind.INTERNAL, f"OpenCV cannot encode {image.width}x{image.height} as {container}")
     return embed(container, buffer.tobytes(), _fitting(image, container))
@@ -219,7 +229,7 @@ def _imdecode(data: bytes, container: str) -> npt.NDArray[Any]:
     try:
         raw: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise _cv_failure(error, f"damaged {container}") from error
+        raise _cv_failure(error, ErrorKind.TRUNCATED, f"damaged {container}") from error
     except MemoryError as error:
         raise ImageError(ErrorKind.OUT_OF_MEMORY, "too little memory to decode it") from error
     if raw is None:
@@ -227,11 +237,11 @@ def _imdecode(data: bytes, container: str) -> npt.NDArray[Any]:
     return raw  # type: ignore[no-any-return]
 
 
-def _cv_failure(error: cv2.error, what: str) -> ImageError:
+def _cv_failure(error: cv2.error, kind: ErrorKind, what: str) -> ImageError:
     reason = str(getattr(error, "err", "") or error).strip()
     if getattr(error, "code", 0) == cv2.Error.StsNoMem:
         return ImageError(ErrorKind.OUT_OF_MEMORY, f"too little memory: {reason}")
-    return ImageError(ErrorKind.TRUNCATED, f"{what}: {reason}")
+    return ImageError(kind, f"{what}: {reason}")
 
 
 def _to_rgb(raw: npt.NDArray[Any]) -> Any:

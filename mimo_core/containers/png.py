@@ -11,7 +11,7 @@ _XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _KEPT = (b"tEXt", b"zTXt", b"iTXt", b"tIME", b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _DECODED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-_MAX_CHUNKS = 1 << 18
+_MAX_CHUNKS = 1 << 16
 _INCH = 0.0254
 
 

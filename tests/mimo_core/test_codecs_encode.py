@@ -25,6 +25,7 @@ from pictures import (
 
 from mimo_core.codecs import (
     Image,
+    check_encodable,
     decode,
     encode,
 )
@@ -200,6 +201,9 @@ def test_a_gif_is_read_but_not_written() -> None:
     with pytest.raises(ImageError, match="256 colours only: choose --format png") as caught:
         encode(image, "gif")
     assert caught.value.kind is ErrorKind.UNSUPPORTED
+    with pytest.raises(ImageError, match="256 colours only"):
+        check_encodable(image, "gif")
+    check_encodable(image, "png")
     assert np.array_equal(decode(encode(image, "png")).pixels, image.pixels)
 
 
