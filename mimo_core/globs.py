@@ -67,7 +67,7 @@ class Glob:
     Attributes:
         root: the folder before the first segment with such a character; keys are relative to it.
         pattern: the rest.
-        explicit: whether the pattern ends in a literal extension.
+        extension: the literal extension that the pattern ends in, lower-case with its dot, or empty.
     """
 
     def __init__(self, pattern: str) -> None:
@@ -77,7 +77,8 @@ class Glob:
         first = next(at for at, segment in enumerate(segments) if has_magic(segment))
         self.root = scheme + mark + ("/".join(segments[:first]) or "/")
         self.pattern = "/".join(segments[first:])
-        self.explicit = re.search(r"\.[^*?\[\]./]+$", self.pattern) is not None
+        found = re.search(r"\.[^*?\[\]./]+$", self.pattern)
+        self.extension = found.group().lower() if found else ""
 
     def walk(self, store: Store) -> Iterator[Entry]:
         """The matching files of `store` (the root), in order; only folders that can match are listed."""

@@ -116,11 +116,14 @@ def _of(store: Store, entry: Entry) -> ImageEntry:
 
 
 def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+    from mimo_core.codecs import IMAGE_EXTENSIONS
+
     glob = Glob(pattern)
     store = Store(glob.root)
+    # A pattern that spells another extension out (`*.dat`) asks for just that.
+    widened = bool(glob.extension) and glob.extension not in IMAGE_EXTENSIONS
     for entry in glob.walk(store):
-        # A pattern that spells an extension out (`*.dat`) asks for just that.
-        if glob.explicit or _is_image_name(entry.key) or matches_any(include, entry.key):
+        if widened or _is_image_name(entry.key) or matches_any(include, entry.key):
             yield _of(store, entry)
 
 
