@@ -23,7 +23,9 @@ from mimo_core.faults import Faults
 from mimo_core.hardware import Hardware
 from mimo_core.lease import Lease
 from mimo_core.pipeline import PipelineOptions
+from mimo_core.plan import Plan, read_plan
 from mimo_core.progress import RateMeter, RunProgress
+from mimo_core.recipe import Recipe
 from mimo_core.records import Record, now, read_footer, read_part, scan
 from mimo_core.run import RunFolder
 from mimo_core.statistics import Statistics
@@ -57,7 +59,8 @@ class Outcome:
 
     Attributes:
         statistics: of all records of the run, those of earlier sessions included.
-        prepared: what was done and to what.
+        recipe: what was done.
+        plan: to what.
         session_images: images that got their records in this session.
         seconds: time that this session worked, from the first worker's readiness.
         busy_share: share of the workers' time in which their accelerators computed, 0..1.
@@ -66,7 +69,8 @@ class Outcome:
     """
 
     statistics: Statistics
-    prepared: Prepared
+    recipe: Recipe
+    plan: Plan
     session_images: int
     seconds: float
     busy_share: float
@@ -82,9 +86,21 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         SystemFailure, LeaseLostError, TooManyFailuresError: the run stopped; it can be resumed.
         KeyboardInterrupt: so too; workers are gone, what is committed stays, the lease is given back.
     """
+    faults = Faults.from_environment()
     folder = RunFolder(Store(config.output))
     opening = open_run(config, folder)
+    if opening.manifest is not None and config.mode == "resume":
+        plan = read_plan(folder.store)
+        if plan is not None and len(folder.committed()) == plan.num_shards:
+            # Nothing is left to do but to tidy up, so Ray is not needed.
+            recipe = settle(config, opening, Hardware.here())
+            with _leased(folder, view):
+                pass
+            return Outcome(scan(folder.store), recipe, plan, 0, 0.0, 0.0, (), 0)
     with connect(config.device) as connection, _leased(folder, view) as lease:
+        if config.mode != "overwrite" and folder.manifest() != opening.manifest:
+            # Another driver began the run while this one waited for the lease.
+            opening = open_run(config, folder)
         probe = None if connection.embedded else refuse_unseen_output(folder.store)
         gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
         hardware = Hardware.here() if connection.embedded else inspect_hardware(cpus=1, gpus=int(gpu))
@@ -99,6 +115,7 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
             device=recipe.device_type,
             options=PipelineOptions(memory=min(2 << 30, hardware.memory // 8)),
             probe=probe,
+            faults=faults,
         )
         options = PoolOptions(
             min(minimum, plan.num_shards),
@@ -108,7 +125,9 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         )
         view.say(describe(prepared))
         pool = WorkerPool(setup, ray.put(opening.weights), options, view.say)
-        return _Session(config, folder, lease, prepared, pool, view).run()
+        outcome = _Session(config, folder, lease, prepared, pool, view, faults).run()
+        folder.tidy()
+        return outcome
 
 
 def describe(prepared: Prepared) -> str:
@@ -147,7 +166,14 @@ class _Session:
     """One driver's work on a run, from the tasks that are left to the summary."""
 
     def __init__(
-        self, config: RestoreConfig, folder: RunFolder, lease: Lease, prepared: Prepared, pool: WorkerPool, view: View
+        self,
+        config: RestoreConfig,
+        folder: RunFolder,
+        lease: Lease,
+        prepared: Prepared,
+        pool: WorkerPool,
+        view: View,
+        faults: Faults,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -158,7 +184,7 @@ class _Session:
         self._view = view
         self._assembly = Assembly()
         self._breaker = Breaker()
-        self._faults = Faults.from_environment()
+        self._faults = faults
         self._fingerprint = prepared.recipe.fingerprint()
         self._tally = _Tally()
         self._replaced: set[int] = set()
@@ -343,7 +369,8 @@ class _Session:
         tally = self._tally
         outcome = Outcome(
             statistics=statistics,
-            prepared=self._prepared,
+            recipe=self._prepared.recipe,
+            plan=self._plan,
             session_images=tally.images,
             seconds=seconds,
             busy_share=min(1.0, tally.busy / tally.worker_seconds) if tally.worker_seconds else 0.0,

@@ -25,7 +25,7 @@ def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
     table.add_row("stages", _stages(statistics))
     for label, line in _scores(statistics):
         table.add_row(label, line)
-    recipe = outcome.prepared.recipe
+    recipe = outcome.recipe
     devices = ", ".join(outcome.devices) or recipe.device_type
     table.add_row(
         "model", escape(f"{recipe.model} ({recipe.weights}), {recipe.engine} {recipe.precision} on {devices}")
