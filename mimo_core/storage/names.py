@@ -11,9 +11,9 @@ from mimo_core.errors import UsageError
 # A hidden folder of this name, at a store's root, holds what a write has not finished; it is never listed.
 TEMPORARY = ".mimo-tmp"
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]+)://")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)://")
 _DRIVE = re.compile(r"^[A-Za-z]:(/|$)")
-_URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://[^\s\"'<>]+")
+_URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>]+")
 _SECRET_QUERY = re.compile(
     r"(^|[&;])(x-amz-|x-goog-|signature|sig=|se=|token|key|secret|password|awsaccesskeyid|credential|googleaccessid)",
     re.IGNORECASE,
