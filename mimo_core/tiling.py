@@ -169,7 +169,7 @@ class BandBlender:
     Across a seam the weight moves smoothly (smoothstep) from one tile to the next within the middle half of what both
     share; the outer quarters, where a tile lacks context, are not used. The blend is `a + (b - a) * w`, so weights sum
     to 1 and tiles that agree are returned to the bit. In memory: the output, and float32 for one row of tiles and the
-    seam above it (30 MB for an image 8000 pixels wide in tiles of 256).
+    seam above it (measured: 55 to 80 MB beside the 144 MB output of an 8000x6000 image, with tiles of 256 to 512).
 
     One image, one thread at a time.
     """
