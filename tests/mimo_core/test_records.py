@@ -29,7 +29,39 @@ from mimo_core.records import (
 from mimo_core.statistics import FIRST_FAILURES, Statistics
 from mimo_core.storage import Store
 
-CONTRACT = ["key", "source", "output", "reference", "status", "error_kind", "error", "width", "height", "channels", "bit_depth", "bytes_in", "bytes_out", "output_sha256", "input_psnr", "input_ssim", "psnr", "ssim", "read_ms", "decode_ms", "infer_ms", "encode_ms", "write_ms", "model", "weights_sha256", "engine", "precision", "device", "host", "attempt", "finished_at"]
+CONTRACT = [
+    "key",
+    "source",
+    "output",
+    "reference",
+    "status",
+    "error_kind",
+    "error",
+    "width",
+    "height",
+    "channels",
+    "bit_depth",
+    "bytes_in",
+    "bytes_out",
+    "output_sha256",
+    "input_psnr",
+    "input_ssim",
+    "psnr",
+    "ssim",
+    "read_ms",
+    "decode_ms",
+    "infer_ms",
+    "encode_ms",
+    "write_ms",
+    "model",
+    "weights_sha256",
+    "engine",
+    "precision",
+    "device",
+    "host",
+    "attempt",
+    "finished_at",
+]
 
 RESTORED = Record(
     key="a/ü.png", source="/in/a/ü.png", status="restored", output="images/a/ü.png", reference="/gt/a/ü.png",
