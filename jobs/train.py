@@ -1,6 +1,7 @@
 """`mimo train`: train or fine-tune weights from a configuration file."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def _train(file: Path, folder: Path, init: str | None) -> int:
         config = TrainConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, ValidationError) as error:
         raise UsageError(f"{file}: {error}") from error
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Started by torchrun, or as one of several processes with its variables.
+        import torch
+
+        torch.distributed.init_process_group("nccl" if config.device.startswith("cuda") else "gloo")
     initial = None
     if init is not None:
         from mimo_core.weights import load_weights

@@ -95,6 +95,8 @@ class TrainConfig(_Frozen):
     """How often `halving` halves the rate over the whole length."""
     warmup: float = Field(default=0.01, ge=0.0, lt=1.0)
     """Share of the length over which the rate rises from nothing."""
+    loss: Literal["paper", "decibel"] = "paper"
+    """`paper`: absolute differences of pixels and spectra; `decibel`: the logarithm of each crop's square error."""
     frequency_weight: float = Field(default=0.1, ge=0.0)
     clip_norm: float | None = Field(default=None, gt=0.0)
     """Gradients longer than this are shortened to it; the norm before that is in the log."""

@@ -18,14 +18,15 @@ from mimo_core.training.checkpoints import Checkpoint
 from mimo_core.training.config import TrainConfig
 from mimo_core.training.data import Batch, Loader, open_mixture
 from mimo_core.training.ema import MovingAverage
-from mimo_core.training.losses import multi_scale_loss
+from mimo_core.training.losses import decibel_loss, multi_scale_loss
 from mimo_core.training.optimizer import make_optimizer
 from mimo_core.training.schedule import crop_of, learning_rate, progress_of
 from mimo_core.training.validation import Score, Validation
+from mimo_core.training.workers import join_workers
 from mimo_core.weights import ModelSpec, save_weights
 
 # What may differ between the parts of a resumed training without changing what it learns.
-_FREE_TO_CHANGE = frozenset({"threads", "loaders", "log_every", "validate_minutes", "checkpoint_minutes", "validation"})
+_FREE_TO_CHANGE = frozenset({"minutes", "threads", "loaders", "log_every", "validate_minutes", "checkpoint_minutes", "validation"})
 
 
 _BRANCH = 0.2
@@ -60,6 +61,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, folder: Path, *, initial: dict[str, Tensor] | None = None) -> None:
         self.config, self.folder = config, folder
+        self.workers = join_workers()
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
@@ -72,12 +74,13 @@ class Trainer:
         self.optimizer = make_optimizer(config.optimizer, self.network, config.learning_rate)
         self.average = MovingAverage(self.network, config.ema)
         self.step, self.seconds = 0, 0.0
+        self._tick = time.perf_counter()
         if self._checkpoint_path.exists():
             self._resume(checkpoints.load(self._checkpoint_path))
-        else:
+        elif self.workers.leads:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.json").write_text(config.model_dump_json(indent=2))
-        self._validation = Validation(config.validation)
+        self._validation = Validation(config.validation if self.workers.leads else ())
 
     @property
     def _checkpoint_path(self) -> Path:
@@ -96,10 +99,15 @@ class Trainer:
             lambda step: crop_of(config, progress_of(config, step, self.seconds)),
             start=self.step,
             threads=config.loaders,
+            rank=self.workers.rank,
+            world=self.workers.world,
         )
-        log = _Log(self.folder / "log.csv", [entry.name for entry in config.validation], self.step)
+        log = None
+        if self.workers.leads:
+            log = _Log(self.folder / "log.csv", [entry.name for entry in config.validation], self.step)
         last_step = None if stop_after is None else self.step + stop_after
         validated = saved = self.seconds
+        self._tick = time.perf_counter()
         meter = _Meter()
         scores: dict[str, Score] = {}
         try:
@@ -108,12 +116,13 @@ class Trainer:
                 batch = next(loader)
                 waited = time.perf_counter() - started
                 rate = learning_rate(config, done)
-                loss, norm = self._train(batch, rate)
-                elapsed = time.perf_counter() - started
+                loss, norm, elapsed = self._train(batch, rate)
                 self.step += 1
                 self.seconds += elapsed
                 meter.add(loss, norm, waited, elapsed)
                 scores = {}
+                if log is None:
+                    continue
                 if self.seconds - validated >= 60.0 * config.validate_minutes:
                     scores, validated = self.validate(), self.seconds
                 if self.step % config.log_every == 0 or scores:
@@ -122,18 +131,19 @@ class Trainer:
                 if self.seconds - saved >= 60.0 * config.checkpoint_minutes:
                     self.save()
                     saved = self.seconds
-            self.save()
-            scores = self.validate()
-            if meter.steps or scores:
+            if log is not None:
+                self.save()
+                scores = self.validate()
                 done = progress_of(config, self.step, self.seconds)
                 report(log.write(self, done, learning_rate(config, done), meter, scores))
             return scores
         finally:
             loader.close()
-            log.close()
+            if log is not None:
+                log.close()
 
     def validate(self) -> dict[str, Score]:
-        """Scores of the averaged weights on the held-out sets; not counted as training time."""
+        """Scores of the averaged weights on the held-out sets."""
         return self._validation.score(self.averaged_network())
 
     def averaged_network(self) -> MimoUNet:
@@ -166,8 +176,8 @@ class Trainer:
             trained_on=", ".join(sorted({entry.kind for entry in config.data})),
         )
 
-    def _train(self, batch: Batch, rate: float) -> tuple[float, float]:
-        """One optimiser step; returns the loss and the gradient's norm before clipping."""
+    def _train(self, batch: Batch, rate: float) -> tuple[float, float, float]:
+        """One optimiser step: loss, gradient norm before clipping, seconds since the last; equal on all workers."""
         config = self.config
         blurred, sharp = (tensor.to(config.device, non_blocking=True) for tensor in (batch.blurred, batch.sharp))
         for group in self.optimizer.param_groups:
@@ -175,22 +185,30 @@ class Trainer:
         device_type = torch.device(config.device).type
         with torch.autocast(device_type, torch.bfloat16, enabled=config.precision == "bf16"):
             outputs = self.network(blurred)
-        loss = multi_scale_loss(outputs, sharp, config.frequency_weight)
+        if config.loss == "decibel":
+            loss = decibel_loss(outputs, sharp)
+        else:
+            loss = multi_scale_loss(outputs, sharp, config.frequency_weight)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        now = time.perf_counter()
+        value, elapsed = self.workers.average(self.network.parameters(), float(loss.detach()), now - self._tick)
+        self._tick = now
         limit = config.clip_norm if config.clip_norm is not None else float("inf")
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         self.optimizer.step()
         self.average.update(self.network)
-        return float(loss.detach()), float(norm)
+        return value, float(norm), elapsed
 
     def _resume(self, checkpoint: Checkpoint) -> None:
-        now, then = json.loads(self.config.model_dump_json()), checkpoint.config
-        changed = [name for name in now if now[name] != then.get(name) and name not in _FREE_TO_CHANGE]
+        now = json.loads(self.config.model_dump_json())
+        # Read as a configuration, an older checkpoint takes the defaults of fields that did not exist yet.
+        then = json.loads(TrainConfig.model_validate(checkpoint.config).model_dump_json())
+        changed = [name for name in now if now[name] != then[name] and name not in _FREE_TO_CHANGE]
         if changed:
             raise UsageError(
                 f"{self.folder} holds a training with another configuration: "
-                + "; ".join(f"{name} was {then.get(name)}, now {now[name]}" for name in changed)
+                + "; ".join(f"{name} was {then[name]}, now {now[name]}" for name in changed)
                 + ". Choose another folder, or the same configuration to resume."
             )
         self.network.load_state_dict(checkpoint.network)
