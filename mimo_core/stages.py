@@ -100,6 +100,7 @@ class Stages:
             sharp, problem = self._read_reference(row)
         with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
             image = codecs.decode(data, max_pixels=self._recipe.max_pixels)
+            codecs.check_encodable(image, _container(row.output, image))
             pixels = self._sized(codecs.model_input(image))
             reference = None
             if sharp is not None:
@@ -141,7 +142,7 @@ class Stages:
         """
         result = codecs.with_restored(loaded.image, restoration.pixels)
         with self._board.stage("encode", task.shard, {index: row.key}) as encoding:
-            data = codecs.encode(result, _container(row, loaded), quality=self._recipe.quality)
+            data = codecs.encode(result, _container(row.output, loaded.image), quality=self._recipe.quality)
         with self._board.stage("write", task.shard, {index: row.key}) as writing:
             try:
                 self._output.write(row.output, data)
@@ -212,10 +213,10 @@ class Stages:
         return None, Problem(ErrorKind.REFERENCE_MISSING, f"there is no reference {redact(row.reference)}; not scored")
 
 
-def _container(row: PlanRow, loaded: Loaded) -> str:
+def _container(output: str, image: codecs.Image) -> str:
     """Return the container that the output's name promises; a name that promises none keeps the input's."""
-    known = PurePosixPath(row.output).suffix.lower() in codecs.IMAGE_EXTENSIONS
-    return codecs.container_of(row.output) if known else loaded.image.container
+    known = PurePosixPath(output).suffix.lower() in codecs.IMAGE_EXTENSIONS
+    return codecs.container_of(output) if known else image.container
 
 
 def _scores(loaded: Loaded, restored: Pixels) -> dict[str, Any]:
