@@ -1,0 +1,91 @@
+"""The pages docs/records.md and docs/options.md say what the code says; run this file to write them anew."""
+
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+import pytest
+
+from jobs.arguments import option
+from mimo_core.config import RestoreConfig
+from mimo_core.errors import ErrorKind
+from mimo_core.records import SCHEMA_VERSION, STATUSES, describe_columns
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+NOTE = "<!-- Written by tests/docs/test_generated.py; do not edit. -->\n"
+
+KINDS = {
+    "not_found": "the source is not there, or a link that leads nowhere",
+    "no_permission": "the source may not be read",
+    "storage": "reading failed although it was tried again",
+    "empty": "the file has no bytes",
+    "not_an_image": "the content is no image of a known format, or no regular file",
+    "truncated": "the file ends early or is damaged",
+    "unsupported": "an image of a kind that is not read, or that the output's container cannot hold; the text names it",
+    "too_large": "more pixels than `--max-pixels`",
+    "changed": "the source is not the one that was planned",
+    "reference_missing": "restored, but not scored: there is no reference",
+    "reference_size": "restored, but not scored: the reference has another size",
+    "out_of_memory": "not even the smallest tiles fit",
+    "device": "the device failed on this image",
+    "crashed_worker": "its worker died on this image alone, twice",
+    "timeout": "its worker made no progress on this image, twice",
+    "write": "the output could not be written",
+    "internal": "a defect of this program; the text names the place",
+}
+
+
+def records_page() -> str:
+    lines = [
+        NOTE,
+        "# Records\n",
+        f"One row an image, in `OUTPUT/records/part-*.parquet` (zstd). Schema version {SCHEMA_VERSION}, in the files' "
+        "metadata as `mimo.schema_version`,\nwith the lease's epoch, the run's fingerprint and the part's statistics. "
+        "A column is null where it does not apply.\n",
+        "| column | type | meaning |",
+        "|---|---|---|",
+        *(f"| `{column['name']}` | {column['type']} | {column['description']} |" for column in describe_columns()),
+        "",
+        f"`status` is one of {', '.join(f'`{status}`' for status in STATUSES)}.\n",
+        "| `error_kind` | meaning |",
+        "|---|---|",
+        *(f"| `{kind.value}` | {KINDS[kind.value]} |" for kind in ErrorKind),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def choices(annotation: object) -> tuple[str, ...]:
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
+def options_page() -> str:
+    lines = [
+        NOTE,
+        "# Options of `mimo restore SOURCE OUTPUT`\n",
+        "The same names, with `_` or `-`, may stand in the file of `--config FILE.yaml`; the command line wins.\n",
+        "| option | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in RestoreConfig.model_fields.items():
+        shown = "" if field.default in (None, (), "") else f"`{field.default}`".replace("False", "no")
+        title = name.upper() if field.is_required() else option(name)
+        values = [f"`{value}`" for value in choices(field.annotation)]
+        text = (field.description or "").replace("%%", "%") + (f": {', '.join(values)}" if values else "")
+        lines.append(f"| `{title}` | {'' if field.is_required() else shown} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"records.md": records_page, "options.md": options_page}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_up_to_date(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `python tests/docs/test_generated.py`"
+
+
+def test_every_error_kind_is_explained() -> None:
+    assert set(KINDS) == {kind.value for kind in ErrorKind}
+
+
+if __name__ == "__main__":
+    for page, render in PAGES.items():
+        (DOCS / page).write_text(render(), encoding="utf-8")
