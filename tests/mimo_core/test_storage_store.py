@@ -266,3 +266,9 @@ def test_readers_never_see_a_part_of_a_write(store: Store) -> None:
 def test_leftovers_of_a_store_without_any() -> None:
     assert Store("memory://nothing").remove_leftovers() == 0
     assert Store("/no/such/folder").remove_leftovers() == 0
+
+
+@pytest.mark.parametrize("url", ["nosuchscheme://x/y", "c://x"])
+def test_schemes_that_nobody_knows_are_wrong_use(url: str) -> None:
+    with pytest.raises(UsageError):
+        Store(url)
