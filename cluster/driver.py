@@ -125,9 +125,7 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         )
         view.say(describe(prepared))
         pool = WorkerPool(setup, ray.put(opening.weights), options, view.say)
-        outcome = _Session(config, folder, lease, prepared, pool, view, faults).run()
-        folder.tidy()
-        return outcome
+        return _Session(config, folder, lease, prepared, pool, view, faults).run()
 
 
 def describe(prepared: Prepared) -> str:
@@ -142,12 +140,18 @@ def describe(prepared: Prepared) -> str:
 
 @contextmanager
 def _leased(folder: RunFolder, view: View) -> Iterator[Lease]:
+    if folder.store.path is None:
+        # Local disks always do; some imitations of S3 ignore the condition.
+        folder.store.check_exclusive()
     lease = Lease.acquire(folder.store, view.say)
     try:
         folder.tidy()
         yield lease
+        folder.tidy()
     finally:
         lease.release()
+    # Giving the lease back was one more write.
+    folder.store.remove_leftovers()
 
 
 @dataclass
