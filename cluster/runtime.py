@@ -57,8 +57,11 @@ def connect(device: str = "auto") -> Iterator[Connection]:
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         if address:
+            _use_token()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
         else:
+            # Its processes end with this one, however it ends; those that look for a dead server do so for a minute.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
             ray.init(
                 address="local",
                 num_cpus=usable_cores(),
@@ -69,7 +72,9 @@ def connect(device: str = "auto") -> Iterator[Connection]:
             )
     except ConnectionError as error:
         raise SystemFailure(
-            ErrorKind.DEVICE, f"no Ray cluster answers at {address} (from RAY_ADDRESS); unset it to run on this machine"
+            ErrorKind.DEVICE,
+            f"no Ray cluster answers at {address} (from RAY_ADDRESS), or it asks for another token (RAY_AUTH_MODE, "
+            "RAY_AUTH_TOKEN); unset RAY_ADDRESS to run on this machine",
         ) from error
     # Ray takes SIGTERM for itself while connecting.
     signal.signal(signal.SIGTERM, on_term)
@@ -83,6 +88,20 @@ def connect(device: str = "auto") -> Iterator[Connection]:
         raise
     else:
         ray.shutdown()
+
+
+def _use_token() -> None:
+    """Show the cluster the user's token if there is one, as Ray's own commands do and `ray.init` does not."""
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    try:
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+    except ImportError:
+        # Ray has tokens since 2.52.
+        return
+    setup = logging.getLogger(maybe_enable_token_auth_if_token_available.__module__)
+    setup.setLevel(logging.ERROR)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def _runtime_env() -> dict[str, object] | None:

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ray
 
@@ -30,6 +30,7 @@ class WorkerSetup:
     device: str
     options: PipelineOptions
     probe: str | None = None
+    faults: Faults = field(default_factory=Faults)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Worker:
                 weights=weights,
                 threads=setup.recipe.threads,
             )
-            self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, Faults.from_environment())
+            self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults)
         except SystemFailure as failure:
             self._failure = failure
 

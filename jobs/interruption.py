@@ -1,40 +1,98 @@
-"""Ctrl-C and SIGTERM as one clean interruption of the main thread."""
+"""Ctrl-C and SIGTERM as one clean interruption, in time whatever the main thread is busy with."""
 
 import os
+import select
 import signal
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130
+# `ray job stop` kills after 3 s: after this long the process ends, however far its orderly end has come.
+_GRACE_SECONDS = 1.3
+_FAREWELL_SECONDS = 0.3
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Interruption:
-    """Turns the first signal into a KeyboardInterrupt that names it, and a second one into an immediate end."""
+    """Turns the first signal into a KeyboardInterrupt, and sees to it that the process ends soon after.
 
-    def __init__(self) -> None:
-        self._interrupted = False
+    Python runs a signal's handler only between two steps of the main thread, which may sit in a call of Ray or of a
+    library for seconds, and Ray puts a handler of its own in place while it connects. So a thread is woken by the
+    signal itself: it ends the process when the main thread has not done so in time, and at once at a second signal.
+
+    Args:
+        farewell: says, given the cause in words, that the run has stopped and how to go on. Called once.
+    """
+
+    def __init__(self, farewell: Callable[[str], None]) -> None:
+        self.cause: str | None = None
+        self._farewell = farewell
+        self._said = False
+        self._rung = threading.Event()
+        self._lock = threading.Lock()
+        self._bell, self._ringing = socket.socketpair()
+        # What signal.set_wakeup_fd asks for.
+        self._ringing.setblocking(False)
+        self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
 
     def install(self) -> None:
-        """Take the signals over; again after Ray has connected, which takes SIGTERM for itself."""
-        for number in _SIGNALS:
-            signal.signal(number, self._handle)
+        """Take the signals over; on the main thread."""
+        self._handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._ringing.fileno(), warn_on_full_buffer=False)
+        self._watcher.start()
+
+    def remove(self) -> None:
+        """Give the signals back."""
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._ringing.close()
+        self._watcher.join()
+        self._bell.close()
+
+    @property
+    def happened(self) -> bool:
+        """Whether a signal has come; one that has just come may need a moment to be noticed."""
+        return self.cause is not None or self._rung.wait(0.1)
+
+    def say_farewell(self) -> None:
+        """Say that the run has stopped, unless that is said already."""
+        with self._lock:
+            if self._said:
+                return
+            self._said = True
+        self._farewell(self.cause or "the user")
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._interrupted:
-            os._exit(128 + number)
-        self._interrupted = True
-        raise KeyboardInterrupt("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
+        self.cause = self.cause or _SIGNALS[signal.Signals(number)]
+        raise KeyboardInterrupt(self.cause)
+
+    def _watch(self) -> None:
+        while number := self._bell.recv(1):
+            if number[0] in _SIGNALS:
+                self.cause = self.cause or _SIGNALS[signal.Signals(number[0])]
+                self._rung.set()
+                break
+        else:
+            return
+        # A second signal, or the end of the block, shows as something to read.
+        if select.select([self._bell], [], [], _GRACE_SECONDS)[0] and not self._bell.recv(1):
+            return
+        speaker = threading.Thread(target=self.say_farewell, daemon=True)
+        speaker.start()
+        speaker.join(_FAREWELL_SECONDS)
+        os._exit(INTERRUPTED)
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Handle the signals for the duration of the block."""
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    interruption = Interruption()
+def interruptible(farewell: Callable[[str], None]) -> Iterator[Interruption]:
+    """Handle the signals for the duration of the block; see `Interruption`."""
+    interruption = Interruption(farewell)
     interruption.install()
     try:
         yield interruption
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        interruption.remove()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from jobs.interruption import INTERRUPTED
 from mimo_core import __version__
 from mimo_core.errors import MimoError, UsageError
 
@@ -18,7 +19,7 @@ JOBS = {
     "bench": "measure restoring on this machine",
 }
 
-OK, FAILED, USAGE, SOME_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,15 +59,16 @@ def run(job: str, argv: Sequence[str]) -> int:
 
 def entry(job: str, argv: Sequence[str]) -> NoReturn:
     """Run one job as a process of its own (`python -m jobs.<job>`)."""
-    _leave(run(job, argv))
+    leave(run(job, argv))
 
 
 def cli() -> NoReturn:
     """Run `mimo`."""
-    _leave(main())
+    leave(main())
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
+    """End the process with this exit code."""
     sys.stdout.flush()
     sys.stderr.flush()
     if code == INTERRUPTED:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from jobs.arguments import parse
 from jobs.display import Display
-from jobs.interruption import interruptible
-from jobs.main import INTERRUPTED, OK, SOME_FAILED, entry
+from jobs.interruption import INTERRUPTED, interruptible
+from jobs.main import OK, SOME_FAILED, entry, leave
 from mimo_core.config import RestoreConfig
 from mimo_core.storage import redact
 
@@ -19,17 +19,25 @@ def main(argv: Sequence[str]) -> int:
         from jobs.rehearsal import rehearse
 
         return rehearse(config)
-    # Ray takes a second to import, which `--help` need not.
-    from cluster.driver import restore
-    from jobs.report import print_outcome
+    with Display() as display:
 
-    with Display() as display, interruptible():
-        try:
-            outcome = restore(config, display)
-        except KeyboardInterrupt as interrupt:
+        def farewell(cause: str) -> None:
             display.finish()
-            display.say(f"stopped by {interrupt or 'the user'}; what is committed stays. {how_to_resume(config, argv)}")
-            return INTERRUPTED
+            display.say(f"stopped by {cause}; what is committed stays. {how_to_resume(config, argv)}")
+
+        with interruptible(farewell) as interruption:
+            try:
+                # Ray takes a second to import, which `--help` need not.
+                from cluster.driver import restore
+                from jobs.report import print_outcome
+
+                outcome = restore(config, display)
+            except BaseException:
+                # An interrupted library may raise something else than the interruption.
+                if not interruption.happened:
+                    raise
+                interruption.say_farewell()
+                leave(INTERRUPTED)
         display.finish()
         print_outcome(outcome, config)
     return SOME_FAILED if outcome.statistics.failed else OK

@@ -1,0 +1,130 @@
+"""Whatever is killed whenever: after resuming, every image has one record and the bytes of an undisturbed run."""
+
+import os
+import random
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fixtures_runs import (
+    Cluster,
+    Run,
+    Runs,
+    assert_same_run,
+    count_outputs,
+    make_archive,
+    parts,
+    wait_until,
+    workers_of,
+    written_unrecorded,
+)
+
+pytestmark = pytest.mark.ray
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Whom to kill, and when: once so many outputs exist, then, for `between`, between outputs and their part."""
+
+    victim: str
+    outputs: int
+    between: bool
+
+
+def kills(seed: int, number: int, images: int) -> list[Kill]:
+    """Draw instants, at most three workers in a row so that no image can come to be blamed for all of them."""
+    rng = random.Random(seed)
+    instants = sorted(rng.sample(range(1, images - 4), number))
+    drawn, row = [], 0
+    for at in instants:
+        victim = "driver" if row == 3 else rng.choice(("driver", "worker", "worker"))
+        row = 0 if victim == "driver" else row + 1
+        drawn.append(Kill(victim, at, between=rng.random() < 0.4))
+    return drawn
+
+
+class Ordeal:
+    """Carries kills out against one run, which is resumed whenever its driver is dead."""
+
+    def __init__(self, runs: Runs, output: Path, command: list[object], seed: int, on: Cluster | None) -> None:
+        self._runs = runs
+        self._output = output
+        self._command = command
+        self._rng = random.Random(seed)
+        self._cluster = on
+        self._run: Run | None = None
+        self.killed: list[str] = []
+
+    def survive(self, kill: Kill) -> None:
+        run = self._run = self._run if self._run is not None and self._run.alive else self._start()
+        run.until(lambda: count_outputs(self._output) >= kill.outputs, f"{kill.outputs} outputs")
+        if kill.between:
+            run.until(lambda: written_unrecorded(self._output), "outputs are written and not recorded")
+        if kill.victim == "driver":
+            os.kill(run.process.pid, signal.SIGKILL)
+            run.process.wait(30)
+        else:
+            run.until(self._workers, "there is a worker")
+            os.kill(self._rng.choice(self._workers()), signal.SIGKILL)
+        self.killed.append(f"{kill.victim} at {count_outputs(self._output)} outputs, {len(parts(self._output))} parts")
+
+    def finish(self) -> None:
+        if self._run is not None and self._run.alive:
+            finished = self._run.end()
+            assert finished.code == 0, finished.text
+        finished = self._runs.finish(*self._command, on=self._cluster)
+        assert finished.code == 0, finished.text
+        assert "nothing was left to do" in finished.text or "session" in finished.text
+
+    def _start(self) -> Run:
+        return self._runs.start(*self._command, on=self._cluster, faults="pause-commit:1")
+
+    def _workers(self) -> list[int]:
+        if self._cluster is not None:
+            return self._cluster.workers()
+        assert self._run is not None
+        return workers_of(self._run.mark)
+
+
+def ordeal(runs: Runs, folder: Path, weights: Path, *, seed: int, number: int, images: int, on: Cluster | None) -> None:
+    source, output, undisturbed = folder / "in", folder / "out", folder / "undisturbed"
+    keys = make_archive(source, images)
+    options = ["--weights", weights, "--shard-size", 4, "--workers", 2]
+    finished = runs.finish(source, undisturbed, *options, on=on)
+    assert finished.code == 0, finished.text
+    trial = Ordeal(runs, output, [source, output, *options], seed, on)
+    plan = kills(seed, number, images)
+    for kill in plan:
+        trial.survive(kill)
+    trial.finish()
+    assert len(trial.killed) == number
+    print("\n".join(trial.killed))
+    assert_same_run(output, undisturbed, keys)
+
+
+def test_five_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster) -> None:
+    ordeal(runs, tmp_path, tiny_weights, seed=4, number=5, images=40, on=ray_cluster)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_twenty_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster) -> None:
+    ordeal(runs, tmp_path, tiny_weights, seed=20, number=20, images=120, on=ray_cluster)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_ten_kills_with_an_embedded_ray(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
+    ordeal(runs, tmp_path, tiny_weights, seed=10, number=10, images=60, on=None)
+
+
+def test_a_dead_driver_takes_its_embedded_ray_along(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
+    from fixtures_runs import marked
+
+    make_archive(tmp_path / "in", 30)
+    run = runs.start(tmp_path / "in", tmp_path / "out", "--weights", tiny_weights, faults="pause-commit:0.4")
+    run.until(lambda: count_outputs(tmp_path / "out") >= 2, "two outputs")
+    os.kill(run.process.pid, signal.SIGKILL)
+    run.process.wait(30)
+    wait_until(lambda: not marked(run.mark), "its Ray processes end", within=90)
