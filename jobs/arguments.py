@@ -40,17 +40,20 @@ def _parser(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program, description=config.__doc__, argument_default=argparse.SUPPRESS, allow_abbrev=False
     )
+    titles: dict[str, tuple[str, ...]] = getattr(config, "GROUPS", {})
+    groups = {title: parser.add_argument_group(title) for title in titles}
+    home = {name: groups[title] for title, names in titles.items() for name in names}
     for name, field in config.model_fields.items():
         if field.is_required():
             # Optional for argparse, because the YAML file may hold it; the configuration class insists on it.
             parser.add_argument(name, metavar=name.upper(), nargs="?", help=field.description)
         else:
-            _add_option(parser, name, field)
+            _add_option(home.get(name, parser), name, field)
     parser.add_argument("--config", metavar="FILE.yaml", help="read options from this file; the command line wins")
     return parser
 
 
-def _add_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+def _add_option(parser: argparse._ActionsContainer, name: str, field: FieldInfo) -> None:
     flag, kind = option(name), _without_none(field.annotation)
     if kind is bool:
         parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=field.description)

@@ -1,7 +1,7 @@
 """The configuration of the restore job: one class for the command line, the YAML file and the run's record."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -88,6 +88,16 @@ class RestoreConfig(BaseModel):
     """Restore every image of SOURCE with MIMO-UNet and write the results and their records under OUTPUT."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    # How `--help` groups the options.
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "images": ("reference", "include", "limit", "max_pixels"),
+        "network": ("weights", "model", "interpolation", "engine", "device", "precision", "allow_mixed"),
+        "sizes and tiles": ("size", "tile", "overlap", "batch"),
+        "outputs": ("format", "quality"),
+        "workers": ("workers", "cpus_per_worker", "shard_size", "timeout"),
+        "run": ("mode", "max_failed", "dry_run"),
+    }
 
     source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
     output: str = Field(description="folder or bucket prefix of the run; resumed where it holds one")
