@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+# The processors are shared: threads that wait for each other are slower than none.
+torch.set_num_threads(1)
+
 
 def network(state: Mapping[str, Tensor], x: Tensor, interpolation: str = "nearest") -> tuple[Tensor, Tensor, Tensor]:
     """The outputs at 1/4, 1/2 and full scale of one NCHW batch, float32."""
