@@ -34,10 +34,10 @@ class Sample:
 
 
 SAMPLES = (
-    Sample("brushes.png", "Picture_1A_by_freespace.jpg", (0.03, 0.10, 0.72), (480, 320), 6.0, 1),
-    Sample("mountains.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg", (0.10, 0.30, 0.60), (480, 320), 7.0, 2),
-    Sample("window.png", "friends_by_Aitzol_Berasategi.jpg", (0.25, 0.05, 0.60), (320, 448), 9.0, 3),
-    Sample("seeds.jpg", "seeding_by_Clements_Engelhardt.jpg", (0.06, 0.06, 0.50), (480, 320), 8.0, 4),
+    Sample("brushes.png", "Picture_1A_by_freespace.jpg", (0.29, 0.27, 0.24), (480, 320), 5.0, 1),
+    Sample("mountains.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg", (0.34, 0.42, 0.13), (480, 320), 4.0, 2),
+    Sample("window.png", "friends_by_Aitzol_Berasategi.jpg", (0.25, 0.05, 0.60), (320, 448), 6.0, 3),
+    Sample("seeds.jpg", "seeding_by_Clements_Engelhardt.jpg", (0.26, 0.22, 0.10), (480, 320), 4.0, 4),
 )
 
 
