@@ -79,7 +79,7 @@ def _max_failed(text: str) -> str:
 
 
 def _batch(value: str) -> str:
-    if value != "auto" and not (value.isdigit() and int(value) >= 1):
+    if value != "auto" and not re.fullmatch("[1-9][0-9]*", value):
         raise ValueError(f"expected auto or a number of images of at least 1, found {value!r}")
     return value
 
