@@ -113,8 +113,8 @@ def make_venv() -> None:
 def pip(*arguments: str) -> None:
     """Install with pip, by the project's constraints."""
     command = [python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--upgrade"]
-    # On a terminal pip's own progress tells how the minutes pass; in a log it would bury what comes after.
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    # On a terminal pip tells how the minutes pass; in a log it would bury what comes after, its warnings most of all.
+    quiet = [] if sys.stderr.isatty() else ["--quiet"] * 2
     done = subprocess.run([*command, *quiet, "-c", "constraints.txt", *arguments], cwd=ROOT, env=environment())
     if done.returncode != 0:
         sys.exit("dev.py: the installation failed (above is why); the same command tries again")
