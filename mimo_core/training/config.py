@@ -80,6 +80,8 @@ class TrainConfig(_Frozen):
     final_from: float = Field(default=0.6, ge=0.0, le=1.0)
     """Share of the length after which `final_crop` holds."""
     batch: int = Field(default=4, ge=1)
+    repeats: int = Field(default=1, ge=1)
+    """How often a crop is used, turned differently, before the next is prepared: for slow processors."""
     seed: int = 0
 
     steps: int | None = Field(default=None, ge=1)
@@ -90,7 +92,9 @@ class TrainConfig(_Frozen):
     """`adam` is the paper's; `muon` makes the steps of inner convolutions orthogonal and learns faster from few."""
     learning_rate: float = Field(default=6e-4, gt=0.0)
     final_rate: float = Field(default=1e-6, ge=0.0)
-    schedule: Literal["cosine", "halving", "constant"] = "cosine"
+    schedule: Literal["cosine", "halving", "trapezoid", "constant"] = "cosine"
+    decay: float = Field(default=0.25, gt=0.0, le=1.0)
+    """Share of the length over which `trapezoid` falls to the final rate; before, a training can still be prolonged."""
     halvings: int = Field(default=5, ge=1)
     """How often `halving` halves the rate over the whole length."""
     warmup: float = Field(default=0.01, ge=0.0, lt=1.0)

@@ -40,21 +40,44 @@ class Mixture:
     """Several sources with their shares. Sample number i depends on the seed and i alone.
 
     So the position in the data is one number, and every worker of a distributed training can draw its own part.
+
+    Args:
+        sources: Where pairs come from, each with its share.
+        seed: Another seed gives another stream.
+        repeats: How often each pair comes, turned differently each time.
+        block: How many pairs lie between a pair and its next coming.
     """
 
-    def __init__(self, sources: list[tuple[Source, float]], *, seed: int) -> None:
+    def __init__(self, sources: list[tuple[Source, float]], *, seed: int, repeats: int = 1, block: int = 1) -> None:
         total = sum(share for _, share in sources)
         self._sources = [source for source, _ in sources]
         self._bounds = np.cumsum([share / total for _, share in sources])
-        self._seed = seed
+        self._seed, self._repeats, self._block = seed, repeats, block
+        self._recent: dict[tuple[int, int], Pair] = {}
+        self._lock = threading.Lock()
 
     def sample(self, index: int, size: int) -> Pair:
         """Pair number `index` as crops of `size` x `size`, flipped and turned at random."""
-        rng = np.random.default_rng((self._seed, index))
-        which = min(int(np.searchsorted(self._bounds, rng.uniform(), side="right")), len(self._sources) - 1)
-        pair = self._sources[which].draw(rng, size)
+        pair = self._drawn(index, size)
+        rng = np.random.default_rng((self._seed, index, 1))
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         return Pair(*(_turn(image, turns, flip) for image in (pair.blurred, pair.sharp)))
+
+    def _drawn(self, index: int, size: int) -> Pair:
+        """The pair before it is turned: a block of them comes `repeats` times before the next block."""
+        base = index // (self._block * self._repeats) * self._block + index % self._block
+        # Kept only for speed: a pair that is missing here, after a resume, is drawn again and is the same.
+        pair = self._recent.get((base, size))
+        if pair is None:
+            rng = np.random.default_rng((self._seed, base))
+            which = min(int(np.searchsorted(self._bounds, rng.uniform(), side="right")), len(self._sources) - 1)
+            pair = self._sources[which].draw(rng, size)
+            if self._repeats > 1:
+                with self._lock:
+                    self._recent[base, size] = pair
+                    while len(self._recent) > 2 * self._block:
+                        del self._recent[next(iter(self._recent))]
+        return pair
 
     def batch(self, first: int, count: int, size: int) -> Batch:
         """Pairs first .. first + count - 1 as tensors."""
@@ -115,15 +138,15 @@ class Loader:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def open_mixture(data: tuple[Data, ...], *, seed: int) -> Mixture:
-    """Load all sources of a configuration.
+def open_mixture(data: tuple[Data, ...], *, seed: int, repeats: int = 1, block: int = 1) -> Mixture:
+    """Load all sources of a configuration; see `Mixture`.
 
     Raises:
         UsageError: A folder or file is missing or holds nothing to train on.
     """
     # One thread an operation: the loader's threads are the parallelism, and the network needs the rest.
     cv2.setNumThreads(1)
-    return Mixture([(open_source(entry), entry.share) for entry in data], seed=seed)
+    return Mixture([(open_source(entry), entry.share) for entry in data], seed=seed, repeats=repeats, block=block)
 
 
 def open_source(data: Data) -> Source:

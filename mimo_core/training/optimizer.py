@@ -26,10 +26,18 @@ class Muon(torch.optim.Optimizer):
         parameters: Weights with at least two dimensions. Those of equal shape are computed together.
         lr: Rate, on the scale of Adam's.
         momentum: Decay of the running mean of gradients; the step looks one ahead (Nesterov).
+        dtype: What `orthogonalise` computes in.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -49,7 +57,7 @@ class Muon(torch.optim.Optimizer):
         means = [self._mean(parameter) for parameter in parameters]
         torch._foreach_lerp_(means, gradients, 1.0 - momentum)
         ahead = torch._foreach_lerp(gradients, means, momentum)
-        matrices = orthogonalise(torch.stack([update.reshape(update.shape[0], -1) for update in ahead]))
+        matrices = orthogonalise(torch.stack([update.reshape(update.shape[0], -1) for update in ahead]), self._dtype)
         step = rate * _REACH
         torch._foreach_mul_(parameters, 1.0 - step * _DECAY)
         for parameter, matrix in zip(parameters, matrices, strict=True):
@@ -63,11 +71,12 @@ class Muon(torch.optim.Optimizer):
         return mean
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
+def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """The nearest (semi-)orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
 
     Args:
         matrices: Float, shape (n, rows, columns).
+        dtype: What to compute in; bfloat16 suffices, and is faster where the processor has it.
 
     Returns:
         float32, same shape.
@@ -77,10 +86,12 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     if tall:
         x = x.mT
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.to(dtype)
     for _ in range(_ITERATIONS):
-        square = x @ x.mT
-        x = _A * x + (_B * square + _C * square @ square) @ x
-    orthogonal: Tensor = x.mT if tall else x
+        square = torch.bmm(x, x.mT)
+        quartic = torch.baddbmm(square, square, square, beta=_B, alpha=_C)
+        x = torch.baddbmm(x, quartic, x, beta=_A)
+    orthogonal: Tensor = (x.mT if tall else x).float()
     return orthogonal
 
 
@@ -117,9 +128,9 @@ class Optimizer(Protocol):
 class MuonWithAdam:
     """Muon for the inner convolutions and Adam for the rest, as one optimiser; see `Optimizer`."""
 
-    def __init__(self, network: nn.Module, lr: float) -> None:
+    def __init__(self, network: nn.Module, lr: float, dtype: torch.dtype = torch.float32) -> None:
         inner, outer = split_parameters(network)
-        self._muon = Muon(inner, lr)
+        self._muon = Muon(inner, lr, dtype=dtype)
         self._adam = torch.optim.Adam(outer, lr=lr, fused=True)
 
     @property
@@ -147,8 +158,8 @@ class MuonWithAdam:
         self._adam.load_state_dict(state_dict["adam"])
 
 
-def make_optimizer(name: Literal["adam", "muon"], network: nn.Module, lr: float) -> Optimizer:
-    """The optimiser of a configuration."""
+def make_optimizer(name: Literal["adam", "muon"], network: nn.Module, lr: float, dtype: torch.dtype) -> Optimizer:
+    """The optimiser of a configuration; `dtype` is what Muon computes in."""
     if name == "muon":
-        return MuonWithAdam(network, lr)
+        return MuonWithAdam(network, lr, dtype)
     return torch.optim.Adam(network.parameters(), lr=lr, fused=True)

@@ -14,6 +14,9 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     if config.schedule == "cosine":
         swing = 0.5 * (1.0 + math.cos(math.pi * after))
         return config.final_rate + (config.learning_rate - config.final_rate) * swing
+    if config.schedule == "trapezoid":
+        fall = max(done - (1.0 - config.decay), 0.0) / config.decay
+        return config.learning_rate + (config.final_rate - config.learning_rate) * fall
     if config.schedule == "halving":
         return config.learning_rate * 0.5 ** min(int(after * (config.halvings + 1)), config.halvings)
     return config.learning_rate

@@ -26,9 +26,14 @@ from mimo_core.training.workers import join_workers
 from mimo_core.weights import ModelSpec, save_weights
 
 # What may differ between the parts of a resumed training without changing what it learns.
-_FREE_TO_CHANGE = frozenset({"minutes", "threads", "loaders", "log_every", "validate_minutes", "checkpoint_minutes", "validation"})
+_FREE_TO_CHANGE = frozenset(
+    {"minutes", "threads", "loaders", "log_every", "validate_minutes", "checkpoint_minutes", "validation"}
+)
 
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_BLOCK = 32
+"""Batches after which their crops come again, where they do."""
 _BRANCH = 0.2
 """How weak residual branches start."""
 
@@ -71,7 +76,7 @@ class Trainer:
         elif config.zero_start:
             initialise(network)
         self.network = network.to(config.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(config.optimizer, self.network, config.learning_rate)
+        self.optimizer = make_optimizer(config.optimizer, self.network, config.learning_rate, _DTYPES[config.precision])
         self.average = MovingAverage(self.network, config.ema)
         self.step, self.seconds = 0, 0.0
         self._tick = time.perf_counter()
@@ -94,7 +99,7 @@ class Trainer:
         """
         config = self.config
         loader = Loader(
-            open_mixture(config.data, seed=config.seed),
+            open_mixture(config.data, seed=config.seed, repeats=config.repeats, block=_BLOCK * config.batch),
             config.batch,
             lambda step: crop_of(config, progress_of(config, step, self.seconds)),
             start=self.step,
