@@ -59,7 +59,7 @@ class Muon(torch.optim.Optimizer):
         ahead = torch._foreach_lerp(gradients, means, momentum)
         matrices = orthogonalise(torch.stack([update.reshape(update.shape[0], -1) for update in ahead]), self._dtype)
         step = rate * _REACH
-        torch._foreach_mul_(parameters, 1.0 - step * _DECAY)
+        torch._foreach_mul_(list[Tensor](parameters), 1.0 - step * _DECAY)
         for parameter, matrix in zip(parameters, matrices, strict=True):
             parameter.add_(matrix.reshape(parameter.shape), alpha=-step)
 

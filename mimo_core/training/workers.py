@@ -36,7 +36,7 @@ class Workers:
         buffer = torch.cat([*(gradient.float().flatten() for gradient in gradients), extra])
         dist.all_reduce(buffer)
         buffer /= self.world
-        parts = buffer.split([*(gradient.numel() for gradient in gradients), len(values)])
+        parts = torch.split(buffer, [*(gradient.numel() for gradient in gradients), len(values)])
         for gradient, part in zip(gradients, parts[:-1], strict=True):
             gradient.copy_(part.view(gradient.shape))
         return tuple(parts[-1].tolist())

@@ -33,9 +33,7 @@ def assert_same(loaded: dict[str, Tensor], state: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_pytorch_layouts_load(
-    tmp_path: Path, state: dict[str, Tensor], suffix: str, nested: bool, prefix: str
-) -> None:
+def test_pytorch_layouts_load(tmp_path: Path, state: dict[str, Tensor], suffix: str, nested: bool, prefix: str) -> None:
     file = tmp_path / f"weights{suffix}"
     named = {prefix + name: tensor for name, tensor in state.items()}
     torch.save({"model": named, "epoch": 3, "optimizer": {"state": {}}} if nested else named, file)
