@@ -15,6 +15,7 @@ from cluster.breaker import Breaker
 from cluster.isolation import verdict
 from cluster.pool import Guilty, PoolOptions, WorkerPool
 from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, wants_gpu
+from cluster.resources import Demand
 from cluster.runtime import connect, inspect_hardware, refuse_unseen_output
 from cluster.worker import WorkerSetup
 from mimo_core.config import RestoreConfig, parse_max_failed, parse_workers
@@ -103,7 +104,7 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
             opening = open_run(config, folder)
         probe = None if connection.embedded else refuse_unseen_output(folder.store)
         gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
-        hardware = Hardware.here() if connection.embedded else inspect_hardware(cpus=1, gpus=int(gpu))
+        hardware = Hardware.here() if connection.embedded else inspect_hardware(Demand(gpus=int(gpu)), view.say)
         recipe = settle(config, opening, hardware)
         plan = plan_run(config, folder, opening, recipe, view.say)
         prepared = Prepared(recipe, plan, demand_of(config, recipe, hardware, opening.weights))

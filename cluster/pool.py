@@ -8,7 +8,16 @@ from itertools import chain
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 from cluster.isolation import after_death, after_hang, after_loss
 from cluster.resources import Demand, describe_shortage, free_slots
@@ -23,6 +32,8 @@ _FIRST_NOTICE_SECONDS = 5.0
 _NOTICE_SECONDS = 30.0
 # Where there is room, a worker takes this long at most to start: Python, PyTorch, the weights.
 _START_SECONDS = 60.0
+# Ray reports a connection as lost at once, and learns after about 20 s whether the node behind it is gone.
+_DOUBT_SECONDS = 60.0
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
 _MAX_BARREN_DEATHS = 12
 
@@ -59,6 +70,8 @@ class _Member:
     poll: Any = None
     polled: float = 0.0
     answered: float = 0.0
+    lost: set[Any] = field(default_factory=set)
+    doubted: float | None = None
 
     @property
     def exclusive(self) -> bool:
@@ -195,11 +208,21 @@ class WorkerPool:
                 continue
             try:
                 value = ray.get(reference)
-            except RayActorError as error:
+            except ActorUnavailableError as error:
+                yield from self._doubt(member, reference, error)
+                continue
+            except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
                 yield from self._bury(member, error)
+                continue
+            except (ObjectLostError, NodeDiedError) as error:
+                # The result was kept on a node that is gone.
+                self._drop(member)
+                self._give_up_on_node(member, error)
                 continue
             except RayTaskError as error:
                 raise SystemFailure(ErrorKind.INTERNAL, f"a worker failed in a way it should not: {error}") from error
+            except RayError as error:
+                raise SystemFailure(ErrorKind.DEVICE, f"Ray cannot run workers: {_first_line(error)}") from error
             if reference == member.ready:
                 self._welcome(member, value)
             elif reference == member.poll:
@@ -224,7 +247,7 @@ class WorkerPool:
             yield member.ready
         if member.poll is not None:
             yield member.poll
-        yield from member.tasks
+        yield from (reference for reference in member.tasks if reference not in member.lost)
 
     def _welcome(self, member: _Member, value: WorkerInfo | tuple[ErrorKind, str]) -> None:
         if not isinstance(value, WorkerInfo):
@@ -238,25 +261,53 @@ class WorkerPool:
         member.poll = None
         member.snapshot = snapshot
         member.answered = time.monotonic()
+        if member.lost:
+            # The worker lives, but answers to its tasks that went astray do not come again.
+            self._drop(member)
+            self._give_up_on_node(member, None)
+        member.doubted = None
 
-    def _bury(self, member: _Member, error: RayActorError | SystemFailure) -> Iterator[Guilty]:
+    def _doubt(self, member: _Member, reference: Any, error: ActorUnavailableError) -> Iterator[Guilty]:
+        """Ask a worker that cannot be reached again, until it answers or Ray knows how it died."""
+        now = time.monotonic()
+        member.doubted = member.doubted or now
+        if now - member.doubted > _DOUBT_SECONDS:
+            self._drop(member)
+            self._give_up_on_node(member, error)
+        elif reference == member.ready:
+            member.ready = member.actor.ready.remote()
+        elif reference == member.poll:
+            member.poll = None
+        else:
+            member.lost.add(reference)
+        yield from ()
+
+    def _bury(self, member: _Member, error: RayError | SystemFailure) -> Iterator[Guilty]:
         self._drop(member)
-        where = f"on {member.info.host}" if member.info is not None else "while starting"
         if _node_is_lost(member, error):
-            self._say(f"a worker was lost with its node ({where}); its {len(member.tasks)} shards go to others")
-            for task in member.tasks.values():
-                again = after_loss(task)
-                if again is None:
-                    raise SystemFailure(
-                        ErrorKind.DEVICE, f"shard {task.shard} was lost with its node too often; giving up"
-                    )
-                self._retries.append(again)
+            self._give_up_on_node(member, error)
             return
         self._count_barren_death(error)
-        self._say(f"a worker died {where}; its images are tried again")
+        self._say(f"a worker died {_place(member)}; its images are tried again")
         for task in member.tasks.values():
             suspects = frozenset(one.row for one in member.snapshot.in_flight if one.shard == task.shard)
             yield from self._requeue(task, after_death(task, suspects), hung=False)
+
+    def _give_up_on_node(self, member: _Member, error: Exception | None) -> None:
+        """Give a lost worker's tasks to others; no image is to blame."""
+        shards = len(member.tasks)
+        self._say(
+            f"a worker was lost with its node ({_place(member)})"
+            + (f"; its {shards} shard{'s' * (shards > 1)} go{'es' * (shards == 1)} to others" if shards else "")
+        )
+        for task in member.tasks.values():
+            again = after_loss(task)
+            if again is None:
+                reason = f": {_first_line(error)}" if error is not None else ""
+                raise SystemFailure(
+                    ErrorKind.DEVICE, f"shard {task.shard} was lost with its node too often; giving up{reason}"
+                )
+            (self._suspects if again.suspect else self._retries).append(again)
 
     def _count_barren_death(self, error: Exception) -> None:
         self._barren_deaths += 1
@@ -293,6 +344,8 @@ class WorkerPool:
         self._notice_shortage(now)
 
     def _replace_if_hung(self, member: _Member, now: float) -> Iterator[Guilty]:
+        if member.doubted is not None:
+            return
         silent = now - member.answered > self._options.timeout
         stuck = [one for one in member.snapshot.in_flight if one.seconds > self._options.timeout]
         if not stuck and not (silent and member.tasks):
@@ -320,12 +373,16 @@ class WorkerPool:
 def _node_is_lost(member: _Member, error: Exception) -> bool:
     if isinstance(error, SystemFailure):
         return False
-    if isinstance(error, ActorUnavailableError) or getattr(error, "preempted", False):
+    if getattr(error, "preempted", False) or "node has died" in str(error).lower():
         return True
     if member.info is None:
         return False
     alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    return member.info.node not in alive or "node has died" in str(error).lower()
+    return member.info.node not in alive
+
+
+def _place(member: _Member) -> str:
+    return f"on {member.info.host}" if member.info is not None else "while starting"
 
 
 def _first_line(error: Exception) -> str:

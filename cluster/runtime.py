@@ -4,20 +4,24 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray.exceptions import NodeDiedError, RayActorError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.resources import Demand, describe_shortage, free_slots
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.hardware import Hardware, usable_cores
 from mimo_core.storage import Store
 
 # Only shard numbers and the weights pass through the object store.
 _OBJECT_STORE_BYTES = 256 << 20
+_FIRST_NOTICE_SECONDS = 5.0
+_NOTICE_SECONDS = 30.0
 _PACKAGES = ("mimo_core", "cluster", "jobs")
 
 
@@ -76,6 +80,7 @@ def connect(device: str = "auto") -> Iterator[Connection]:
             f"no Ray cluster answers at {address} (from RAY_ADDRESS), or it asks for another token (RAY_AUTH_MODE, "
             "RAY_AUTH_TOKEN); unset RAY_ADDRESS to run on this machine",
         ) from error
+    _silence()
     # Ray takes SIGTERM for itself while connecting.
     signal.signal(signal.SIGTERM, on_term)
     try:
@@ -104,6 +109,13 @@ def _use_token() -> None:
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
+def _silence() -> None:
+    """Keep Ray's notices of dead workers off standard output, whatever `log_to_driver` says: the pool tells of them."""
+    internal = ray._private.worker
+    if hasattr(internal, "print_to_stdstream"):
+        internal.print_to_stdstream = lambda *_, **__: None
+
+
 def _runtime_env() -> dict[str, object] | None:
     """Ship the program to the nodes, unless it runs as a submitted job, whose working directory ships it already."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
@@ -122,13 +134,20 @@ def refuse_unseen_output(store: Store) -> str | None:
         return None
     probe = f"lease/probe-{uuid.uuid4().hex}"
     store.write(probe, b"visible")
-    blind = []
+    asked = {}
     for node in ray.nodes():
         if node["Alive"]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            seen = _sees.options(num_cpus=0, scheduling_strategy=strategy).remote(store, probe)
-            if not ray.get(seen):
-                blind.append(node["NodeManagerHostname"])
+            reference = _sees.options(num_cpus=0, scheduling_strategy=strategy).remote(store, probe)
+            asked[reference] = node["NodeManagerHostname"]
+    blind = []
+    for reference, host in asked.items():
+        try:
+            if not ray.get(reference):
+                blind.append(host)
+        except (RayActorError, TaskUnschedulableError, WorkerCrashedError, NodeDiedError):
+            # The node has gone meanwhile.
+            continue
     if blind:
         store.delete(probe)
         raise UsageError(
@@ -138,9 +157,15 @@ def refuse_unseen_output(store: Store) -> str | None:
     return probe
 
 
-def inspect_hardware(cpus: int, gpus: int) -> Hardware:
-    """Return what a node that can hold a worker has; waits for such a node."""
-    hardware: Hardware = ray.get(_inspect.options(num_cpus=cpus, num_gpus=gpus).remote())
+def inspect_hardware(demand: Demand, say: Callable[[str], None]) -> Hardware:
+    """Return what a node that can hold a worker has; waits for such a node and says so."""
+    reference = _inspect.options(num_cpus=demand.cpus, num_gpus=demand.gpus).remote()
+    patience = _FIRST_NOTICE_SECONDS
+    while not ray.wait([reference], timeout=patience)[0]:
+        if not free_slots(demand):
+            say(describe_shortage(demand))
+            patience = _NOTICE_SECONDS
+    hardware: Hardware = ray.get(reference)
     return hardware
 
 

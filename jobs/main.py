@@ -1,12 +1,11 @@
 """The `mimo` command: finds the job by name and turns its outcome into an exit code."""
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from jobs.interruption import INTERRUPTED
+from jobs.interruption import INTERRUPTED, end_now
 from mimo_core import __version__
 from mimo_core.errors import MimoError, UsageError
 
@@ -72,8 +71,7 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     if code == INTERRUPTED:
-        # An embedded Ray takes seconds to shut down in order; its processes end with this one anyway.
-        os._exit(code)
+        end_now()
     sys.exit(code)
 
 

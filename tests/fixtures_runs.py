@@ -166,8 +166,18 @@ class Cluster:
 
     @property
     def driver_environment(self) -> dict[str, str]:
-        """What leads a driver to it."""
-        return {"RAY_ADDRESS": self.address}
+        """What leads a driver to it; a token is used without being told to, as Ray's own commands do."""
+        return {"RAY_ADDRESS": self.address, "RAY_AUTH_TOKEN": self.token}
+
+    @property
+    def token(self) -> str:
+        """What its clients must show."""
+        return self.mark * 2
+
+    @property
+    def ray_environment(self) -> dict[str, str]:
+        """What Ray's own programs need to reach it."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
     def start_node(self, name: str, *, cpus: int, prefix: tuple[str, ...] = ()) -> None:
         """Start a node; `prefix` is a command that runs it, such as `unshare -m`."""
@@ -187,7 +197,7 @@ class Cluster:
                 command += [f"--dashboard-port={self.dashboard}"]
         else:
             command += [f"--address={self.address}"]
-        environment = _environment(f"{self.mark}-{name}", self.environment)
+        environment = _environment(f"{self.mark}-{name}", {**self.environment, **self.ray_environment})
         with log.open("wb") as sink:
             process = subprocess.Popen(
                 command, cwd=self.folder, stdout=sink, stderr=sink, env=environment, start_new_session=True

@@ -1,0 +1,144 @@
+"""Nodes that come and go, and clusters that are full: nothing is lost, nobody waits in silence."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from fixtures_runs import Cluster, Runs, assert_same_run, cluster, count_outputs, make_archive, parts, wait_until
+from fixtures_runs import _environment as environment_of
+
+pytestmark = pytest.mark.ray
+
+HOG = """
+import ray, sys, time
+ray.init(address=sys.argv[1], log_to_driver=False)
+@ray.remote(num_cpus=int(sys.argv[2]))
+class Hog:
+    def here(self): return True
+hog = Hog.remote()
+ray.get(hog.here.remote())
+print("sitting", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def occupied(on: Cluster, cpus: int) -> Iterator["subprocess.Popen[str]"]:
+    """Hold so many CPUs of the cluster until the block ends or the process is killed."""
+    environment = environment_of(on.mark, on.ray_environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOG, on.address, str(cpus)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "sitting"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_full_cluster_is_waited_for_aloud(runs: Runs, tmp_path: Path, ray_cluster: Cluster) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    make_archive(source, 12)
+    with occupied(ray_cluster, 2):
+        run = runs.start(source, output, "--engine", "identity", "--workers", "2", on=ray_cluster)
+        run.says("waiting for a worker: it needs 1 CPU (the cluster has 2 CPU, 0 CPU of it free)")
+        assert run.alive
+        assert not count_outputs(output)
+    finished = run.end()
+    assert finished.code == 0, finished.text
+    assert "12 restored" in finished.text
+
+
+def test_more_workers_than_the_cluster_holds_is_no_deadlock(runs: Runs, tmp_path: Path, ray_cluster: Cluster) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    make_archive(source, 12)
+    with occupied(ray_cluster, 1):
+        finished = runs.finish(source, output, "--engine", "identity", "--workers", "4", on=ray_cluster)
+    assert finished.code == 0, finished.text
+
+
+def test_a_node_is_lost_and_another_joins(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
+    source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
+    keys = make_archive(source, 200)
+    options = ("--weights", tiny_weights, "--shard-size", 10)
+    with cluster(cpus=1) as made:
+        made.start_node("second", cpus=1)
+        assert runs.finish(source, undisturbed, *options, on=made).code == 0
+        # Slow enough to outlast what happens to it.
+        run = runs.start(source, output, *options, "--workers", "1:2", on=made, faults="pause-image:0.6")
+        run.until(lambda: made.workers("head") and made.workers("second"), "both nodes have a worker")
+        run.until(lambda: count_outputs(output) >= 10, "outputs")
+        made.kill_node("second")
+        run.says("was lost with its node")
+        made.start_node("third", cpus=3)
+        run.until(lambda: made.workers("third"), "the new node has a worker")
+        # Three CPUs are free there, but two workers are the most.
+        most = 0
+        while run.alive:
+            most = max(most, len(made.workers("head")) + len(made.workers("third")))
+            time.sleep(0.2)
+        finished = run.end()
+    assert finished.code == 0, finished.text
+    assert most == 2
+    assert "died" not in finished.text
+    assert_same_run(output, undisturbed, keys)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a node another view of the files")
+def test_an_output_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "shared" / "out"
+    make_archive(source, 4)
+    output.parent.mkdir()
+    unshare = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {output.parent} && exec "$@"', "sh")
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets not even root mount a file system")
+    with cluster(cpus=1) as made:
+        made.start_node("blind", cpus=1, prefix=unshare)
+        finished = runs.finish(source, output, "--engine", "identity", on=made)
+        assert finished.code == 2, finished.text
+        assert "is not visible on 1 of the cluster's nodes" in finished.text
+        assert "s3://bucket/prefix" in finished.text
+        assert not (output / "images").exists()
+        assert not (output / "plan").exists()
+        # Without that node the same command works.
+        made.kill_node("blind")
+        wait_until(lambda: parts(output) or _retry(runs, source, output, made), "the lost node is forgotten")
+    assert len(parts(output)) == 2
+
+
+def _retry(runs: Runs, source: Path, output: Path, made: Cluster) -> bool:
+    finished = runs.finish(source, output, "--engine", "identity", on=made)
+    assert finished.code in (0, 2), finished.text
+    return finished.code == 0
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_is_replaced(runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster) -> None:
+    """A worker that is stopped gives no sign of life, as one on a machine that swaps."""
+    source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
+    keys = make_archive(source, 60)
+    options = ("--weights", tiny_weights, "--shard-size", 10, "--workers", 2)
+    assert runs.finish(source, undisturbed, *options, on=ray_cluster).code == 0
+    run = runs.start(source, output, *options, "--timeout", 10, on=ray_cluster, faults="pause-commit:1")
+    run.until(lambda: count_outputs(output) >= 5, "outputs")
+    victim = ray_cluster.workers()[0]
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        finished = run.end()
+    finally:
+        os.kill(victim, signal.SIGKILL)
+    assert finished.code == 0, finished.text
+    assert "made no progress" in finished.text
+    assert_same_run(output, undisturbed, keys)
