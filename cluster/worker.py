@@ -66,6 +66,10 @@ class Worker:
             self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults)
         except SystemFailure as failure:
             self._failure = failure
+        except Exception as error:  # noqa: BLE001 - the next worker would fail alike, so it is told and not tried again
+            self._failure = SystemFailure(
+                ErrorKind.DEVICE, f"a session cannot be opened: {type(error).__name__}: {error}"
+            )
 
     @ray.method(concurrency_group="control")
     def ready(self) -> WorkerInfo | tuple[ErrorKind, str]:

@@ -121,7 +121,9 @@ class RestoreConfig(BaseModel):
     )
     tile: Annotated[str, AfterValidator(_tile)] = Field("auto", description="auto, none, or HxW in pixels")
     overlap: int = Field(32, ge=0, le=1024, description="pixels of context on each side of a tile")
-    batch: Annotated[str, AfterValidator(_batch)] = Field("auto", description="images or tiles computed at once")
+    batch: Annotated[str, AfterValidator(_batch)] = Field(
+        "auto", description="most images or tiles computed at once, as far as they fit one call"
+    )
     max_pixels: int = Field(1 << 28, ge=1, description="refuse an image with more pixels than this")
 
     format: FormatName = Field("same", description="container of the outputs")
