@@ -61,6 +61,7 @@ def test_a_full_cluster_is_waited_for_aloud(runs: Runs, tmp_path: Path, ray_clus
     assert "12 restored" in finished.text
 
 
+@pytest.mark.slow
 def test_more_workers_than_the_cluster_holds_is_no_deadlock(runs: Runs, tmp_path: Path, ray_cluster: Cluster) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     make_archive(source, 12)
@@ -69,6 +70,7 @@ def test_more_workers_than_the_cluster_holds_is_no_deadlock(runs: Runs, tmp_path
     assert finished.code == 0, finished.text
 
 
+@pytest.mark.slow
 def test_a_node_is_lost_and_another_joins(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 200)
@@ -96,6 +98,7 @@ def test_a_node_is_lost_and_another_joins(runs: Runs, tmp_path: Path, tiny_weigh
     assert_same_run(output, undisturbed, keys)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a node another view of the files")
 def test_an_output_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path) -> None:
     source, output = tmp_path / "in", tmp_path / "shared" / "out"

@@ -58,10 +58,10 @@ def interrupt(run: Run, number: signal.Signals, *, group: bool = False) -> float
 @pytest.mark.parametrize(
     ("number", "moment", "group"),
     [
-        (signal.SIGTERM, importing, False),
+        pytest.param(signal.SIGTERM, importing, False, marks=pytest.mark.slow),
         (signal.SIGTERM, starting_ray, False),
-        (signal.SIGINT, planning, True),
-        (signal.SIGTERM, starting_workers, False),
+        pytest.param(signal.SIGINT, planning, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, starting_workers, False, marks=pytest.mark.slow),
         (signal.SIGINT, working, True),
     ],
     ids=["importing-term", "starting-ray-term", "planning-ctrl-c", "starting-workers-term", "working-ctrl-c"],
