@@ -1,82 +1,26 @@
-"""The driver of a run: takes the lease, plans, lets the pool work, and commits each shard exactly once."""
+"""The driver of a run: connects to Ray, takes the lease, prepares the run, and lets the pool work on it."""
 
-import time
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import ray
 
-from cluster.assembly import Assembly
-from cluster.breaker import Breaker
-from cluster.isolation import verdict
-from cluster.pool import Guilty, PoolOptions, WorkerPool
+from cluster.execution import Execution
+from cluster.pool import PoolOptions, WorkerPool
 from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, wants_gpu
 from cluster.resources import Demand
 from cluster.runtime import connect, inspect_hardware, refuse_unseen_output
+from cluster.view import Outcome, View
 from cluster.worker import WorkerSetup
-from mimo_core.config import RestoreConfig, parse_max_failed, parse_workers
-from mimo_core.errors import MimoError
+from mimo_core.config import RestoreConfig, parse_workers
 from mimo_core.faults import Faults
 from mimo_core.hardware import Hardware
 from mimo_core.lease import Lease
 from mimo_core.pipeline import PipelineOptions
-from mimo_core.plan import Plan, read_plan
-from mimo_core.progress import RateMeter, RunProgress
-from mimo_core.recipe import Recipe
-from mimo_core.records import Record, now, read_footer, read_part, scan
+from mimo_core.plan import read_plan
+from mimo_core.records import scan
 from mimo_core.run import RunFolder
-from mimo_core.statistics import Statistics
 from mimo_core.storage import Store
-from mimo_core.work import Task, TaskResult
-
-_COMMITTERS = 4
-_READERS = 16
-# Parts pile up in memory if storage is slower than the workers: then the driver waits.
-_MAX_PENDING_COMMITS = 64
-_PROGRESS_SECONDS = 0.5
-
-
-class View(Protocol):
-    """Where the driver tells what goes on."""
-
-    def say(self, text: str) -> None:
-        """Show one line that stays."""
-
-    def progress(self, progress: RunProgress) -> None:
-        """Show how far the run is."""
-
-
-class TooManyFailuresError(MimoError):
-    """More images failed than `--max-failed` allows; what is committed stays."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a session of a run ended.
-
-    Attributes:
-        statistics: of all records of the run, those of earlier sessions included.
-        recipe: what was done.
-        plan: to what.
-        session_images: images that got their records in this session.
-        seconds: time that this session worked, from the first worker's readiness.
-        busy_share: share of the workers' time in which their accelerators computed, 0..1.
-        devices: names of the devices used.
-        peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
-    """
-
-    statistics: Statistics
-    recipe: Recipe
-    plan: Plan
-    session_images: int
-    seconds: float
-    busy_share: float
-    devices: tuple[str, ...]
-    peak_memory: int
 
 
 def restore(config: RestoreConfig, view: View) -> Outcome:
@@ -126,13 +70,13 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         )
         view.say(describe(prepared))
         pool = WorkerPool(setup, ray.put(opening.weights), options, view.say)
-        return _Session(config, folder, lease, prepared, pool, view, faults).run()
+        return Execution(config, folder, lease, prepared, pool, view, faults).run()
 
 
 def describe(prepared: Prepared) -> str:
     """Return what is about to be done, in one line."""
     recipe, plan = prepared.recipe, prepared.plan
-    what = "copying (identity)" if recipe.engine == "identity" else f"{recipe.model} ({recipe.weights})"
+    what = "copying (identity)" if recipe.engine == "identity" else recipe.model_name
     return (
         f"{plan.num_images} images in {plan.num_shards} shards; {what}, {recipe.engine}, {recipe.precision} on "
         f"{recipe.device_type}; recipe {recipe.fingerprint()[:12]}"
@@ -153,248 +97,3 @@ def _leased(folder: RunFolder, view: View) -> Iterator[Lease]:
         lease.release()
     # Giving the lease back was one more write.
     folder.store.remove_leftovers()
-
-
-@dataclass
-class _Tally:
-    """What a session has seen so far."""
-
-    committed: Statistics = field(default_factory=Statistics)
-    images: int = 0
-    failed: int = 0
-    busy: float = 0.0
-    worker_seconds: float = 0.0
-    peak_memory: int = 0
-
-
-class _Session:
-    """One driver's work on a run, from the tasks that are left to the summary."""
-
-    def __init__(
-        self,
-        config: RestoreConfig,
-        folder: RunFolder,
-        lease: Lease,
-        prepared: Prepared,
-        pool: WorkerPool,
-        view: View,
-        faults: Faults,
-    ) -> None:
-        self._config = config
-        self._folder = folder
-        self._lease = lease
-        self._prepared = prepared
-        self._plan = prepared.plan
-        self._pool = pool
-        self._view = view
-        self._assembly = Assembly()
-        self._breaker = Breaker()
-        self._faults = faults
-        self._fingerprint = prepared.recipe.fingerprint()
-        self._tally = _Tally()
-        self._replaced: set[int] = set()
-        self._commits: deque[Future[Statistics]] = deque()
-        self._committers = ThreadPoolExecutor(_COMMITTERS, "commit")
-        self._readers = ThreadPoolExecutor(_READERS, "plan")
-        self._earlier_images = 0
-        self._earlier_failed = 0
-        self._rates = RateMeter()
-        self._begun: float | None = None
-        self._last_progress = 0.0
-        self._last_loop = time.monotonic()
-        self._devices: set[str] = set()
-
-    def run(self) -> Outcome:
-        """Work until nothing is left; see `restore`."""
-        done = self._folder.committed()
-        earlier = scan(self._folder.store, numbers=sorted(done))
-        if self._config.mode == "retry-failed":
-            self._earlier_images, self._earlier_failed = earlier.images - earlier.failed, 0
-        else:
-            self._earlier_images, self._earlier_failed = earlier.images, earlier.failed
-        tasks = self._tasks(done)
-        try:
-            for event in self._pool.run(tasks):
-                self._note_time()
-                if isinstance(event, TaskResult):
-                    self._take(event)
-                elif isinstance(event, Guilty):
-                    self._condemn(event)
-                self._check_limit()
-                self._show_progress()
-                self._settle_commits(_MAX_PENDING_COMMITS)
-            for shard, rows in self._breaker.release():
-                self._commit(shard, rows)
-            self._settle_commits(0)
-            self._show_progress(last=True)
-        finally:
-            self._pool.close()
-            self._readers.shutdown(wait=False, cancel_futures=True)
-            # What is being committed is finished; what has not begun is left to the next session.
-            self._committers.shutdown(wait=True, cancel_futures=True)
-        return self._outcome()
-
-    # Tasks
-
-    def _tasks(self, done: set[int]) -> Iterator[Task]:
-        """Yield what is left to do, reading the sizes of shards ahead of the workers."""
-        if self._config.mode == "retry-failed":
-            yield from self._retries(sorted(done))
-        ahead: deque[tuple[int, Future[int]]] = deque()
-        for number in (shard for shard in range(self._plan.num_shards) if shard not in done):
-            ahead.append((number, self._readers.submit(lambda shard: len(self._plan.shard(shard)), number)))
-            if len(ahead) > _READERS:
-                yield self._whole(*ahead.popleft())
-        while ahead:
-            yield self._whole(*ahead.popleft())
-
-    def _whole(self, shard: int, size: "Future[int]") -> Task:
-        task = Task(shard, tuple(range(size.result())))
-        self._assembly.begin(task, len(task.rows), {})
-        return task
-
-    def _retries(self, done: list[int]) -> Iterator[Task]:
-        for shard in done:
-            statistics = read_footer(self._folder.store, shard)[0]
-            if not statistics.failed:
-                continue
-            records = dict(enumerate(read_part(self._folder.store, shard)))
-            failed = tuple(row for row, record in records.items() if record.status == "failed")
-            attempt = 1 + max(records[row].attempt or 1 for row in failed)
-            task = Task(shard, failed, attempt=attempt)
-            kept = {row: record for row, record in records.items() if row not in failed}
-            self._assembly.begin(task, len(records), kept)
-            self._replaced.add(shard)
-            yield task
-
-    # Results
-
-    def _take(self, result: TaskResult) -> None:
-        self._tally.images += len(result.records)
-        self._tally.busy += result.busy_seconds
-        self._tally.peak_memory = max(self._tally.peak_memory, result.peak_memory)
-        self._tally.failed += sum(record.status == "failed" for record in result.records.values())
-        self._add(result.task.shard, result.records)
-
-    def _condemn(self, guilty: Guilty) -> None:
-        """Record an image that kills or hangs every worker that it meets."""
-        (index,) = guilty.task.rows
-        row = self._plan.shard(guilty.task.shard)[index]
-        kind, message = verdict(hung=guilty.hung)
-        recipe = self._prepared.recipe
-        record = Record(
-            key=row.key,
-            source=row.source,
-            status="failed",
-            reference=row.reference,
-            error_kind=kind.value,
-            error=message,
-            bytes_in=row.size,
-            model=recipe.model,
-            weights_sha256=recipe.weights_sha256 or None,
-            engine=recipe.engine,
-            precision=recipe.precision,
-            attempt=guilty.task.attempt,
-            finished_at=now(),
-        )
-        self._view.say(f"{row.key}: {message}; recorded as {kind.value}")
-        self._tally.images += 1
-        self._tally.failed += 1
-        self._add(guilty.task.shard, {index: record})
-
-    def _add(self, shard: int, records: dict[int, Record]) -> None:
-        rows = self._assembly.add(shard, records)
-        if rows is not None:
-            for number, complete in self._breaker.admit(shard, rows):
-                self._commit(number, complete)
-
-    def _commit(self, shard: int, rows: list[Record]) -> None:
-        self._commits.append(self._committers.submit(self._commit_now, shard, rows))
-
-    def _commit_now(self, shard: int, rows: list[Record]) -> Statistics:
-        self._faults.pause_before_commit()
-        return self._folder.commit(
-            shard, rows, self._lease, fingerprint=self._fingerprint, replace=shard in self._replaced
-        )
-
-    def _settle_commits(self, most: int) -> None:
-        """Take in the commits that are done, and wait until at most so many are pending."""
-        while self._commits and (len(self._commits) > most or self._commits[0].done()):
-            self._tally.committed = self._tally.committed.merge(self._commits.popleft().result())
-
-    def _check_limit(self) -> None:
-        if self._config.max_failed is None:
-            return
-        limit, is_share = parse_max_failed(self._config.max_failed)
-        most = limit * self._plan.num_images if is_share else limit
-        failed = self._failed()
-        if failed > most:
-            raise TooManyFailuresError(
-                f"{failed} images have failed, more than --max-failed {self._config.max_failed} allows; the "
-                "records tell why, and the same command with a higher limit goes on"
-            )
-
-    # Progress
-
-    def _failed(self) -> int:
-        return self._earlier_failed + self._tally.failed
-
-    def _note_time(self) -> None:
-        moment = time.monotonic()
-        if self._pool.workers:
-            self._begun = self._begun or moment
-            self._devices |= self._pool.devices
-        self._tally.worker_seconds += (moment - self._last_loop) * self._pool.workers
-        self._last_loop = moment
-
-    def _show_progress(self, *, last: bool = False) -> None:
-        moment = time.monotonic()
-        if self._begun is None or (moment - self._last_progress < _PROGRESS_SECONDS and not last):
-            return
-        self._last_progress = moment
-        live = self._tally.images + (0 if last else self._pool.unreported)
-        self._rates.note(live, moment)
-        done = min(self._plan.num_images, self._earlier_images + live)
-        rate = self._rates.run
-        progress = RunProgress(
-            total=self._plan.num_images,
-            done=done,
-            failed=self._failed(),
-            rate_now=self._rates.now,
-            rate_run=rate,
-            seconds_left=(self._plan.num_images - done) / rate if rate else None,
-            workers=self._pool.workers,
-        )
-        self._lease.report(vars(progress))
-        self._view.progress(progress)
-
-    def _outcome(self) -> Outcome:
-        statistics = scan(self._folder.store)
-        seconds = time.monotonic() - self._begun if self._begun is not None else 0.0
-        tally = self._tally
-        outcome = Outcome(
-            statistics=statistics,
-            recipe=self._prepared.recipe,
-            plan=self._plan,
-            session_images=tally.images,
-            seconds=seconds,
-            busy_share=min(1.0, tally.busy / tally.worker_seconds) if tally.worker_seconds else 0.0,
-            devices=tuple(sorted(self._devices)),
-            peak_memory=tally.peak_memory,
-        )
-        self._folder.write_summary(
-            {
-                "finished_at": now().isoformat(timespec="seconds"),
-                "fingerprint": self._fingerprint,
-                "plan": {"images": self._plan.num_images, "shards": self._plan.num_shards, "digest": self._plan.digest},
-                "records": statistics.to_json(),
-                "last_session": {
-                    "images": tally.images,
-                    "seconds": round(seconds, 3),
-                    "busy_share": round(outcome.busy_share, 4),
-                    "devices": outcome.devices,
-                    "peak_memory": tally.peak_memory,
-                },
-            }
-        )
-        return outcome

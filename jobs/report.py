@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cluster.driver import Outcome
+from cluster.view import Outcome
 from jobs.display import count, duration, rate, size
 from mimo_core.config import RestoreConfig
 from mimo_core.statistics import STAGES, Mean, Statistics
@@ -27,9 +27,7 @@ def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
         table.add_row(label, line)
     recipe = outcome.recipe
     devices = ", ".join(outcome.devices) or recipe.device_type
-    table.add_row(
-        "model", escape(f"{recipe.model} ({recipe.weights}), {recipe.engine} {recipe.precision} on {devices}")
-    )
+    table.add_row("model", escape(f"{recipe.model_name}, {recipe.engine} {recipe.precision} on {devices}"))
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")

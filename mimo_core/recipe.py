@@ -29,6 +29,11 @@ class Recipe(BaseModel):
     format: str
     quality: int | None
 
+    @property
+    def model_name(self) -> str:
+        """The variant, with the weights where these go by another name."""
+        return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
+
     def fingerprint(self) -> str:
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
         values = self.model_dump(mode="json", exclude={"weights"})

@@ -1,0 +1,44 @@
+"""What the driver tells whoever started it: messages, progress, and in the end the outcome."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from mimo_core.plan import Plan
+from mimo_core.progress import RunProgress
+from mimo_core.recipe import Recipe
+from mimo_core.statistics import Statistics
+
+
+class View(Protocol):
+    """Where the driver tells what goes on."""
+
+    def say(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def progress(self, progress: RunProgress) -> None:
+        """Show how far the run is."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a run ended.
+
+    Attributes:
+        statistics: of all records of the run, those of earlier sessions included.
+        recipe: what was done.
+        plan: to what.
+        session_images: images that got their records in this session.
+        seconds: time that this session worked, from the first worker's readiness.
+        busy_share: share of the workers' time in which their accelerators computed, 0..1.
+        devices: names of the devices used.
+        peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
+    """
+
+    statistics: Statistics
+    recipe: Recipe
+    plan: Plan
+    session_images: int
+    seconds: float
+    busy_share: float
+    devices: tuple[str, ...]
+    peak_memory: int
