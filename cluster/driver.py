@@ -18,6 +18,7 @@ from mimo_core.hardware import Hardware
 from mimo_core.lease import Lease
 from mimo_core.pipeline import PipelineOptions
 from mimo_core.plan import read_plan
+from mimo_core.progress import count
 from mimo_core.records import scan
 from mimo_core.run import RunFolder
 from mimo_core.storage import Store
@@ -39,9 +40,12 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         if plan is not None and len(folder.committed()) == plan.num_shards:
             # Nothing is left to do but to tidy up, so Ray is not needed.
             recipe = settle(config, opening, Hardware.here())
+            outcome = Outcome(scan(folder.store), recipe, plan, 0, 0.0, 0.0, (), 0)
             with _leased(folder, view):
-                pass
-            return Outcome(scan(folder.store), recipe, plan, 0, 0.0, 0.0, (), 0)
+                if not folder.has_summary():
+                    # The last driver died between its last part and this.
+                    folder.write_summary(outcome.summary())
+            return outcome
     with connect(config.device) as connection, _leased(folder, view) as lease:
         if config.mode != "overwrite" and folder.manifest() != opening.manifest:
             # Another driver began the run while this one waited for the lease.
@@ -78,8 +82,8 @@ def describe(prepared: Prepared) -> str:
     recipe, plan = prepared.recipe, prepared.plan
     what = "copying (identity)" if recipe.engine == "identity" else recipe.model_name
     return (
-        f"{plan.num_images} images in {plan.num_shards} shards; {what}, {recipe.engine}, {recipe.precision} on "
-        f"{recipe.device_type}; recipe {recipe.fingerprint()[:12]}"
+        f"{count(plan.num_images, 'image')} in {count(plan.num_shards, 'shard')}; {what}, {recipe.engine}, "
+        f"{recipe.precision} on {recipe.device_type}; recipe {recipe.fingerprint()[:12]}"
     )
 
 

@@ -247,32 +247,16 @@ class Execution:
         self._view.progress(progress)
 
     def _outcome(self) -> Outcome:
-        statistics = scan(self._folder.store)
-        seconds = time.monotonic() - self._begun if self._begun is not None else 0.0
         tally = self._tally
         outcome = Outcome(
-            statistics=statistics,
+            statistics=scan(self._folder.store),
             recipe=self._prepared.recipe,
             plan=self._plan,
             session_images=tally.images,
-            seconds=seconds,
+            seconds=time.monotonic() - self._begun if self._begun is not None else 0.0,
             busy_share=min(1.0, tally.busy / tally.worker_seconds) if tally.worker_seconds else 0.0,
             devices=tuple(sorted(self._devices)),
             peak_memory=tally.peak_memory,
         )
-        self._folder.write_summary(
-            {
-                "finished_at": now().isoformat(timespec="seconds"),
-                "fingerprint": self._fingerprint,
-                "plan": {"images": self._plan.num_images, "shards": self._plan.num_shards, "digest": self._plan.digest},
-                "records": statistics.to_json(),
-                "last_session": {
-                    "images": tally.images,
-                    "seconds": round(seconds, 3),
-                    "busy_share": round(outcome.busy_share, 4),
-                    "devices": outcome.devices,
-                    "peak_memory": tally.peak_memory,
-                },
-            }
-        )
+        self._folder.write_summary(outcome.summary())
         return outcome

@@ -1,11 +1,12 @@
 """What the driver tells whoever started it: messages, progress, and in the end the outcome."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mimo_core.plan import Plan
 from mimo_core.progress import RunProgress
 from mimo_core.recipe import Recipe
+from mimo_core.records import now
 from mimo_core.statistics import Statistics
 
 
@@ -42,3 +43,19 @@ class Outcome:
     busy_share: float
     devices: tuple[str, ...]
     peak_memory: int
+
+    def summary(self) -> dict[str, Any]:
+        """Return the document of summary.json."""
+        return {
+            "finished_at": now().isoformat(timespec="seconds"),
+            "fingerprint": self.recipe.fingerprint(),
+            "plan": {"images": self.plan.num_images, "shards": self.plan.num_shards, "digest": self.plan.digest},
+            "records": self.statistics.to_json(),
+            "last_session": {
+                "images": self.session_images,
+                "seconds": round(self.seconds, 3),
+                "busy_share": round(self.busy_share, 4),
+                "devices": self.devices,
+                "peak_memory": self.peak_memory,
+            },
+        }

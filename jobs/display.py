@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from mimo_core.progress import RunProgress
+from mimo_core.progress import RunProgress, count
 
 _LINE_SECONDS = 10.0
 
@@ -69,11 +69,6 @@ def progress_line(progress: RunProgress) -> str:
         f"{counts}, {rate(progress.rate_now)} images/s now, {rate(progress.rate_run)} over the run{left}, "
         f"{count(progress.workers, 'worker')}"
     )
-
-
-def count(number: int, noun: str) -> str:
-    """Return `1 worker`, `2 workers`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def rate(number: float) -> str:

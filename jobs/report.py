@@ -8,8 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from cluster.view import Outcome
-from jobs.display import count, duration, rate, size
+from jobs.display import duration, rate, size
 from mimo_core.config import RestoreConfig
+from mimo_core.progress import count
 from mimo_core.statistics import STAGES, Mean, Statistics
 
 

@@ -7,9 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 
 from jobs.arguments import parse
-from jobs.display import count, size
+from jobs.display import size
 from jobs.main import FAILED, OK, entry
 from mimo_core.inspection import Verification, verify_run
+from mimo_core.progress import count
 from mimo_core.run import RunFolder
 from mimo_core.storage import Store
 

@@ -239,8 +239,13 @@ class Pipeline:
         except SystemFailure as failure:
             running.fail(failure.kind, str(failure))
             restorations, seconds = [], 0.0
-        except Exception as error:  # noqa: BLE001 - becomes the images' records
-            restorations, seconds = [error] * len(group), 0.0
+        except Exception as error:  # noqa: BLE001 - becomes the image's record
+            if len(group) > 1:
+                # One image may be to blame; its neighbours are not.
+                for one in group:
+                    self._infer(restorer, [one])
+                return
+            restorations, seconds = [error], 0.0
         running.busy += seconds
         for (item, loaded), restoration in zip(group, restorations, strict=False):
             self._writers.submit(self._write, item, loaded, restoration, seconds / len(group))

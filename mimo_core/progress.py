@@ -139,3 +139,8 @@ def _rate(before: tuple[float, int], after: tuple[float, int]) -> float:
     seconds = after[0] - before[0]
     # A worker's death takes its unfinished images back.
     return max(0.0, (after[1] - before[1]) / seconds) if seconds > 0 else 0.0
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 worker`, `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

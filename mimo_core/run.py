@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,6 +22,7 @@ from mimo_core.statistics import Statistics
 from mimo_core.storage import Store, is_local, redact
 
 FORMAT = 1
+_DELETERS = 16
 NAME = "run.json"
 SUMMARY = "summary.json"
 _PACKAGES = ("torch", "numpy", "opencv-python-headless", "pyarrow", "ray")
@@ -127,8 +129,11 @@ class RunFolder:
         self.store.delete_tree(records.FOLDER)
         existing = plan.read_plan(self.store)
         if existing is not None:
-            for row in existing.rows():
-                self.store.delete(row.output)
+            with ThreadPoolExecutor(_DELETERS) as pool:
+                for number in range(existing.num_shards):
+                    list(pool.map(self.store.delete, [row.output for row in existing.shard(number)]))
+            # Before its shards: a plan that is there is whole.
+            self.store.delete(plan.COMMIT)
         self.store.delete_tree(plan.FOLDER)
         self.store.delete(SUMMARY)
         self.store.delete(NAME)
@@ -166,6 +171,10 @@ class RunFolder:
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
         self.store.write(SUMMARY, json.dumps(summary, indent=1, sort_keys=False).encode())
+
+    def has_summary(self) -> bool:
+        """Return whether summary.json is there."""
+        return self.store.exists(SUMMARY)
 
     def tidy(self) -> None:
         """Remove what interrupted writes and visibility probes left behind; for the holder of the lease."""

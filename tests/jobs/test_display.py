@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.display import Display, count, duration, progress_line, rate, size
+from jobs.display import Display, duration, progress_line, rate, size
 from jobs.restore import how_to_resume
 from mimo_core.config import RestoreConfig
-from mimo_core.progress import RunProgress
+from mimo_core.progress import RunProgress, count
 
 
 def test_durations_have_two_units_at_most() -> None:
