@@ -199,9 +199,10 @@ class WorkerPool:
         if not waiting:
             time.sleep(POLL_SECONDS)
             return
-        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=POLL_SECONDS)
-        if not done:
+        # At once when something comes, together with whatever else is there.
+        if not ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)[0]:
             return
+        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         for reference in done:
             member = waiting[reference]
             if member not in self._members:
