@@ -83,6 +83,7 @@ def test_a_signal_ends_the_run_within_two_seconds(
     print(f"{wait_until(lambda: not marked(run.mark), 'its Ray processes end', within=90):.1f} s")
 
 
+@pytest.mark.slow
 def test_what_is_committed_stays_and_the_run_goes_on(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 60)
