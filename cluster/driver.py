@@ -9,7 +9,7 @@ from cluster.execution import Execution
 from cluster.pool import PoolOptions, WorkerPool
 from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, wants_gpu
 from cluster.resources import Demand
-from cluster.runtime import connect, inspect_hardware, refuse_unseen_output
+from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source
 from cluster.view import Outcome, View
 from cluster.worker import WorkerSetup
 from mimo_core.config import RestoreConfig, parse_workers
@@ -55,6 +55,8 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         hardware = Hardware.here() if connection.embedded else inspect_hardware(Demand(gpus=int(gpu)), view.say)
         recipe = settle(config, opening, hardware)
         plan = plan_run(config, folder, opening, recipe, view.say)
+        if not connection.embedded:
+            refuse_unseen_source(plan.shard(0)[0].source)
         prepared = Prepared(recipe, plan, demand_of(config, recipe, hardware, opening.weights))
         minimum, maximum = parse_workers(config.workers)
         setup = WorkerSetup(

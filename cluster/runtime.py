@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray.exceptions import NodeDiedError, RayActorError, TaskUnschedulableError, WorkerCrashedError
@@ -16,7 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.resources import Demand, describe_shortage, free_slots
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.hardware import Hardware, usable_cores
-from mimo_core.storage import Store
+from mimo_core.storage import Store, is_local
 
 # Only shard numbers and the weights pass through the object store.
 _OBJECT_STORE_BYTES = 256 << 20
@@ -134,27 +135,53 @@ def refuse_unseen_output(store: Store) -> str | None:
         return None
     probe = f"lease/probe-{uuid.uuid4().hex}"
     store.write(probe, b"visible")
-    asked = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            reference = _sees.options(num_cpus=0, scheduling_strategy=strategy).remote(store, probe)
-            asked[reference] = node["NodeManagerHostname"]
+    blind = _blind_nodes(lambda strategy: _sees.options(num_cpus=0, scheduling_strategy=strategy).remote(store, probe))
+    if blind:
+        store.delete(probe)
+        raise UsageError(
+            f"the output {store} is not visible on {len(blind)} of the cluster's nodes "
+            f"({', '.join(blind[:5])}): use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
+        )
+    return probe
+
+
+def refuse_unseen_source(source: str) -> None:
+    """Make sure that every node sees the folder of a source that this process sees; nothing is asked of a bucket.
+
+    Args:
+        source: path or URL of one image of the plan.
+
+    Raises:
+        UsageError: some node does not, so that its images would all seem to be missing.
+    """
+    if not is_local(source):
+        return
+    folder = Store(source.rpartition("/")[0] or "/").path
+    if folder is None or not folder.is_dir():
+        return
+    blind = _blind_nodes(lambda strategy: _is_folder.options(num_cpus=0, scheduling_strategy=strategy).remote(folder))
+    if blind:
+        raise UsageError(
+            f"the source's folder {folder} is not there on {len(blind)} of the cluster's nodes "
+            f"({', '.join(blind[:5])}): use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
+        )
+
+
+def _blind_nodes(ask: Callable[[NodeAffinitySchedulingStrategy], Any]) -> list[str]:
+    """Return the hosts of the nodes that answer no; nodes that vanish meanwhile are left out."""
+    asked = {
+        ask(NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)): str(node["NodeManagerHostname"])
+        for node in ray.nodes()
+        if node["Alive"]
+    }
     blind = []
     for reference, host in asked.items():
         try:
             if not ray.get(reference):
                 blind.append(host)
         except (RayActorError, TaskUnschedulableError, WorkerCrashedError, NodeDiedError):
-            # The node has gone meanwhile.
             continue
-    if blind:
-        store.delete(probe)
-        raise UsageError(
-            f"the output {store} is not visible on {len(blind)} of the cluster's nodes "
-            f"({', '.join(sorted(blind)[:5])}): use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
-        )
-    return probe
+    return sorted(blind)
 
 
 def inspect_hardware(demand: Demand, say: Callable[[str], None]) -> Hardware:
@@ -172,6 +199,11 @@ def inspect_hardware(demand: Demand, say: Callable[[str], None]) -> Hardware:
 @ray.remote(max_retries=3)
 def _sees(store: Store, key: str) -> bool:
     return store.exists(key)
+
+
+@ray.remote(max_retries=3)
+def _is_folder(path: Path) -> bool:
+    return path.is_dir()
 
 
 @ray.remote(max_retries=3)

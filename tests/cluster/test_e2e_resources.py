@@ -121,6 +121,23 @@ def test_an_output_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path)
     assert len(parts(output)) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a node another view of the files")
+def test_a_source_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path) -> None:
+    """Else a part of the archive, at random, would be recorded as not found."""
+    source, output = tmp_path / "disk" / "in", tmp_path / "out"
+    make_archive(source, 4)
+    unshare = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {source.parent} && exec "$@"', "sh")
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets not even root mount a file system")
+    with cluster(cpus=1) as made:
+        made.start_node("blind", cpus=1, prefix=unshare)
+        finished = runs.finish(source, output, "--engine", "identity", on=made)
+    assert finished.code == 2, finished.text
+    assert f"the source's folder {source}/00 is not there on 1 of the cluster's nodes" in finished.text
+    assert not (output / "images").exists()
+
+
 def _retry(runs: Runs, source: Path, output: Path, made: Cluster) -> bool:
     finished = runs.finish(source, output, "--engine", "identity", on=made)
     assert finished.code in (0, 2), finished.text
