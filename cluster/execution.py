@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cluster.assembly import Assembly
 from cluster.breaker import Breaker
@@ -16,7 +16,7 @@ from mimo_core.config import RestoreConfig, parse_max_failed
 from mimo_core.errors import MimoError
 from mimo_core.faults import Faults
 from mimo_core.lease import Lease
-from mimo_core.progress import RateMeter, RunProgress
+from mimo_core.progress import RateMeter, RunProgress, count
 from mimo_core.records import Record, now, read_footer, read_part, scan
 from mimo_core.run import RunFolder
 from mimo_core.statistics import Statistics
@@ -37,7 +37,6 @@ class TooManyFailuresError(MimoError):
 class _Tally:
     """What a session has seen so far."""
 
-    committed: Statistics = field(default_factory=Statistics)
     images: int = 0
     failed: int = 0
     busy: float = 0.0
@@ -159,7 +158,6 @@ class Execution:
         (index,) = guilty.task.rows
         row = self._plan.shard(guilty.task.shard)[index]
         kind, message = verdict(hung=guilty.hung)
-        recipe = self._prepared.recipe
         record = Record(
             key=row.key,
             source=row.source,
@@ -168,10 +166,7 @@ class Execution:
             error_kind=kind.value,
             error=message,
             bytes_in=row.size,
-            model=recipe.model,
-            weights_sha256=recipe.weights_sha256 or None,
-            engine=recipe.engine,
-            precision=recipe.precision,
+            **self._prepared.recipe.columns(),
             attempt=guilty.task.attempt,
             finished_at=now(),
         )
@@ -198,7 +193,7 @@ class Execution:
     def _settle_commits(self, most: int) -> None:
         """Take in the commits that are done, and wait until at most so many are pending."""
         while self._commits and (len(self._commits) > most or self._commits[0].done()):
-            self._tally.committed = self._tally.committed.merge(self._commits.popleft().result())
+            self._commits.popleft().result()
 
     def _check_limit(self) -> None:
         if self._config.max_failed is None:
@@ -208,7 +203,7 @@ class Execution:
         failed = self._failed()
         if failed > most:
             raise TooManyFailuresError(
-                f"{failed} images have failed, more than --max-failed {self._config.max_failed} allows; the "
+                f"{count(failed, 'image')} failed, more than --max-failed {self._config.max_failed} allows; the "
                 "records tell why, and the same command with a higher limit goes on"
             )
 

@@ -61,7 +61,6 @@ class _Member:
     """A worker as the pool sees it."""
 
     actor: Any
-    started: float
     ready: Any
     info: WorkerInfo | None = None
     tasks: dict[Any, Task] = field(default_factory=dict)
@@ -164,7 +163,7 @@ class WorkerPool:
     def _start(self) -> _Member:
         demand = self._options.demand
         actor = Worker.options(**demand.options()).remote(self._setup, self._weights)  # type: ignore[attr-defined]
-        return _Member(actor=actor, started=time.monotonic(), ready=actor.ready.remote())
+        return _Member(actor=actor, ready=actor.ready.remote())
 
     def _feed(self) -> None:
         for member in sorted(self._members, key=lambda one: len(one.tasks)):

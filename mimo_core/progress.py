@@ -5,9 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-
-STAGES = ("read", "decode", "infer", "encode", "write", "score")
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,6 @@ class Snapshot:
     in_flight: tuple[InFlight, ...] = ()
     finished: int = 0
     failed: int = 0
-    stage_seconds: dict[str, float] = field(default_factory=dict)
 
 
 class ProgressBoard:
@@ -39,7 +36,6 @@ class ProgressBoard:
         self._active: dict[tuple[int, int], tuple[str, str, float]] = {}
         self._finished = 0
         self._failed = 0
-        self._seconds = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def stage(self, name: str, shard: int, keys: Mapping[int, str]) -> Iterator["Stopwatch"]:
@@ -56,7 +52,6 @@ class ProgressBoard:
             with self._lock:
                 for row in keys:
                     self._active.pop((shard, row), None)
-                self._seconds[name] += watch.milliseconds / 1e3
 
     def tick(self, shard: int, keys: Mapping[int, str]) -> None:
         """Note progress inside a long stage (one more tile), so that it does not pass for a hang."""
@@ -81,7 +76,7 @@ class ProgressBoard:
                 InFlight(shard, row, key, stage, now - since)
                 for (shard, row), (key, stage, since) in self._active.items()
             )
-            return Snapshot(in_flight, self._finished, self._failed, dict(self._seconds))
+            return Snapshot(in_flight, self._finished, self._failed)
 
 
 class Stopwatch:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +33,15 @@ class Recipe(BaseModel):
     def model_name(self) -> str:
         """The variant, with the weights where these go by another name."""
         return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the record of every image says of the recipe."""
+        return {
+            "model": self.model,
+            "weights_sha256": self.weights_sha256 or None,
+            "engine": self.engine,
+            "precision": self.precision,
+        }
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""

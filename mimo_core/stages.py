@@ -75,10 +75,7 @@ class Stages:
         self._board = board
         self._faults = faults
         self._constant: dict[str, Any] = {
-            "model": recipe.model,
-            "weights_sha256": recipe.weights_sha256 or None,
-            "engine": recipe.engine,
-            "precision": recipe.precision,
+            **recipe.columns(),
             "device": device,
             "host": platform.node(),
         }

@@ -104,11 +104,8 @@ def test_an_output_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path)
     source, output = tmp_path / "in", tmp_path / "shared" / "out"
     make_archive(source, 4)
     output.parent.mkdir()
-    unshare = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {output.parent} && exec "$@"', "sh")
-    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets not even root mount a file system")
     with cluster(cpus=1) as made:
-        made.start_node("blind", cpus=1, prefix=unshare)
+        made.start_node("blind", cpus=1, prefix=_blind_to(output.parent))
         finished = runs.finish(source, output, "--engine", "identity", on=made)
         assert finished.code == 2, finished.text
         assert "is not visible on 1 of the cluster's nodes" in finished.text
@@ -127,15 +124,20 @@ def test_a_source_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path) 
     """Else a part of the archive, at random, would be recorded as not found."""
     source, output = tmp_path / "disk" / "in", tmp_path / "out"
     make_archive(source, 4)
-    unshare = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {source.parent} && exec "$@"', "sh")
-    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets not even root mount a file system")
     with cluster(cpus=1) as made:
-        made.start_node("blind", cpus=1, prefix=unshare)
+        made.start_node("blind", cpus=1, prefix=_blind_to(source.parent))
         finished = runs.finish(source, output, "--engine", "identity", on=made)
     assert finished.code == 2, finished.text
     assert f"the source's folder {source}/00 is not there on 1 of the cluster's nodes" in finished.text
     assert not (output / "images").exists()
+
+
+def _blind_to(folder: Path) -> tuple[str, ...]:
+    """What to put before a command so that it sees an empty disk in the folder's place."""
+    unshare = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {folder} && exec "$@"', "sh")
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine lets not even root mount a file system")
+    return unshare
 
 
 def _retry(runs: Runs, source: Path, output: Path, made: Cluster) -> bool:

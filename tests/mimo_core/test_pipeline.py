@@ -14,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from mimo_core.errors import UsageError
 from mimo_core.metrics import psnr, ssim
 from mimo_core.pipeline import PipelineOptions
-from mimo_core.progress import STAGES
+from mimo_core.statistics import STAGES
 from mimo_core.weights import load_weights
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mimo_core.progress import STAGES, ProgressBoard, RateMeter, RunProgress
+from mimo_core.progress import ProgressBoard, RateMeter, RunProgress
 
 
 def test_an_image_is_in_flight_while_a_stage_has_it() -> None:
@@ -19,8 +19,6 @@ def test_an_image_is_in_flight_while_a_stage_has_it() -> None:
         time.sleep(0.02)
     assert board.snapshot().in_flight == ()
     assert watch.milliseconds >= 20
-    assert board.snapshot().stage_seconds["infer"] >= 0.02
-    assert set(board.snapshot().stage_seconds) == set(STAGES)
 
 
 def test_a_stage_that_fails_leaves_nothing_in_flight() -> None:
