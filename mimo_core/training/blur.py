@@ -1,4 +1,4 @@
-"""Motion blur as a camera makes it: a shaken exposure integrated in linear light, sensor noise, 8-bit values."""
+"""Motion blur as a camera makes it: a shaken exposure of a scene in which things move, sensor noise, 8-bit values."""
 
 import math
 from dataclasses import dataclass
@@ -28,6 +28,9 @@ class Shake:
         bend: How much the velocity changes during the exposure; 0 is a straight line at constant speed.
         read_noise: Largest standard deviation of the noise in the dark, of linear light 0..1.
         shot_noise: Largest variance of the noise per unit of linear light.
+        moving: Share of the scenes in which something moves on its own, over what the camera does.
+        encoded: Share of the exposures that are means of encoded values instead of light, without noise: so were the
+            blurred images of GoPro (its folder `blur`, not `blur_gamma`) and other sets of averaged frames made.
     """
 
     min_extent: float = 0.0
@@ -36,12 +39,16 @@ class Shake:
     bend: float = 0.5
     read_noise: float = 4e-4
     shot_noise: float = 8e-5
+    moving: float = 0.0
+    encoded: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_extent <= self.max_extent:
             raise UsageError(f"blur extents must be 0 <= min <= max, not {self.min_extent} and {self.max_extent}")
         if min(self.rotation, self.bend, self.read_noise, self.shot_noise) < 0.0:
             raise UsageError("rotation, bend and noise of the blur must not be negative")
+        if not (0.0 <= self.moving <= 1.0 and 0.0 <= self.encoded <= 1.0):
+            raise UsageError(f"moving and encoded are shares from 0 to 1, not {self.moving} and {self.encoded}")
 
     @property
     def margin(self) -> int:
@@ -97,43 +104,102 @@ def trajectory(rng: np.random.Generator, extent: float, bend: float = 0.5) -> ND
     return np.asarray(chosen - chosen.mean(axis=0))
 
 
-def expose(scene: Linear, rng: np.random.Generator, shake: Shake, *, extent: float | None = None) -> Linear:
-    """One exposure of a still scene by a shaking camera.
+def expose(
+    scene: Linear,
+    rng: np.random.Generator,
+    shake: Shake,
+    *,
+    extent: float | None = None,
+    thing: "Thing | None" = None,
+) -> Linear:
+    """One exposure by a shaking camera.
 
     Args:
-        scene: Linear light 0..1, shape (H, W, 3). Beyond its borders it is mirrored; give `shake.margin`
-            pixels more than needed on each side and cut them off to see no mirror.
+        scene: Values 0..1, linear light if the exposure is to be physical, shape (H, W, 3). Beyond its borders it is
+            mirrored; give `shake.margin` pixels more than needed on each side and cut them off to see no mirror.
         rng: Source of chance.
         shake: How the camera shakes.
         extent: Extent of this trajectory in pixels; drawn from `shake` where None.
+        thing: What moves in front of the scene on a path of its own; None exposes a still scene.
 
     Returns:
-        The mean of the scene over the exposure, linear, same shape, without noise.
+        The mean of the scene over the exposure, same shape, without noise.
     """
     if extent is None:
         extent = float(rng.uniform(shake.min_extent, shake.max_extent))
     path = trajectory(rng, extent, shake.bend)
-    turn = trajectory(rng, extent, shake.bend)[:, 0] if extent > 0.0 else np.zeros(1)
-    angles = np.interp(np.linspace(0, 1, len(path)), np.linspace(0, 1, len(turn)), turn)
-    if len(path) == 1:
-        return np.array(scene)
+    turn = trajectory(rng, extent, shake.bend)[:, :1] if extent > 0.0 else np.zeros((1, 1))
     height, width = scene.shape[:2]
     # Radians such that a corner moves by `rotation` times what `turn` moves.
-    angles *= shake.rotation * rng.uniform(0.0, 1.0) / (0.5 * math.hypot(height, width))
-    centre_x, centre_y = (width - 1) / 2.0, (height - 1) / 2.0
+    reach = shake.rotation * rng.uniform(0.0, 1.0) / (0.5 * math.hypot(height, width))
+    instants = max(len(path), len(thing.path) if thing is not None else 1)
+    path, turn = resample(path, instants), resample(turn, instants)
+    own = resample(thing.path, instants) if thing is not None else None
+    if instants == 1:
+        return np.array(scene if thing is None else thing.over(scene))
     total = np.zeros_like(scene)
-    for (x, y), angle in zip(path, angles, strict=True):
-        cosine, sine = math.cos(angle), math.sin(angle)
-        matrix = np.array(
-            [
-                [cosine, -sine, centre_x - cosine * centre_x + sine * centre_y + x],
-                [sine, cosine, centre_y - sine * centre_x - cosine * centre_y + y],
-            ]
-        )
-        moved = cv2.warpAffine(scene, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    for instant in range(instants):
+        angle = turn[instant, 0] * reach
+        moved = _moved(scene, path[instant], angle)
+        if thing is not None and own is not None:
+            moved = thing.over(moved, path[instant] + own[instant], angle)
         cv2.accumulate(moved, total)
-    total /= np.float32(len(path))
+    total /= np.float32(instants)
     return np.asarray(np.clip(total, 0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that moves in front of a scene.
+
+    Attributes:
+        cutout: Values 0..1 of shape (H, W, 4): colours times coverage, and coverage.
+        path: Where it is at equal intervals of time, relative to the scene, shape (n, 2) in pixels.
+    """
+
+    cutout: Linear
+    path: NDArray[np.float64]
+
+    def over(self, scene: Linear, shift: NDArray[np.float64] | None = None, angle: float = 0.0) -> Linear:
+        """The scene with the thing in front of it, moved by `shift` pixels and turned by `angle` radians."""
+        cutout = self.cutout if shift is None else _moved(self.cutout, shift, angle)
+        return np.asarray(scene * (1.0 - cutout[..., 3:]) + cutout[..., :3])
+
+
+def draw_thing(scene: Linear, rng: np.random.Generator, shake: Shake) -> Thing:
+    """A piece of the scene, turned around and cut out along a random smooth outline, with a path of its own."""
+    height, width = scene.shape[:2]
+    waves = rng.standard_normal((int(rng.integers(3, 7)), int(rng.integers(3, 7))), dtype=np.float32)
+    relief = cv2.resize(waves, (width, height), interpolation=cv2.INTER_CUBIC)
+    level = float(np.quantile(relief, rng.uniform(0.5, 0.9)))
+    # An edge of about one pixel, as a sharp lens draws it.
+    slope = np.abs(np.gradient(relief)).sum(axis=0).mean()
+    coverage = np.clip((relief - level) / max(float(slope), 1e-6) + 0.5, 0.0, 1.0)[..., None]
+    cutout = np.concatenate([scene[::-1, ::-1] * coverage, coverage], axis=2)
+    return Thing(cutout, trajectory(rng, float(rng.uniform(shake.min_extent, shake.max_extent)), shake.bend))
+
+
+def resample(path: NDArray[np.float64], instants: int) -> NDArray[np.float64]:
+    """The same path at another number of instants, shape (instants, columns)."""
+    if len(path) == instants:
+        return path
+    old, new = np.linspace(0.0, 1.0, len(path)), np.linspace(0.0, 1.0, instants)
+    return np.stack([np.interp(new, old, column) for column in path.T], axis=1)
+
+
+def _moved(image: Linear, shift: NDArray[np.float64], angle: float) -> Linear:
+    """The image turned around its middle by `angle` radians and moved by `shift` pixels (x, y)."""
+    height, width = image.shape[:2]
+    centre_x, centre_y = (width - 1) / 2.0, (height - 1) / 2.0
+    cosine, sine = math.cos(angle), math.sin(angle)
+    matrix = np.array(
+        [
+            [cosine, -sine, centre_x - cosine * centre_x + sine * centre_y + shift[0]],
+            [sine, cosine, centre_y - sine * centre_x - cosine * centre_y + shift[1]],
+        ]
+    )
+    flags, border = cv2.INTER_CUBIC, cv2.BORDER_REFLECT_101
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=flags, borderMode=border))
 
 
 def add_noise(linear: Linear, rng: np.random.Generator, shake: Shake) -> Linear:
@@ -147,7 +213,7 @@ def add_noise(linear: Linear, rng: np.random.Generator, shake: Shake) -> Linear:
 
 
 def photograph(sharp: Pixels, rng: np.random.Generator, shake: Shake, *, extent: float | None = None) -> Pixels:
-    """What a shaking camera makes of a sharp photograph: 8-bit sRGB, shape (H, W, 3), same size.
+    """What a shaking camera makes of a still scene: 8-bit sRGB, shape (H, W, 3), same size.
 
     Args:
         sharp: 8-bit sRGB, shape (H, W, 3).
@@ -156,6 +222,32 @@ def photograph(sharp: Pixels, rng: np.random.Generator, shake: Shake, *, extent:
         extent: Extent of the trajectory in pixels; drawn from `shake` where None.
     """
     return to_srgb(add_noise(expose(to_linear(sharp), rng, shake, extent=extent), rng, shake))
+
+
+def photograph_scene(scene: Pixels, rng: np.random.Generator, shake: Shake) -> tuple[Pixels, Pixels]:
+    """(blurred, sharp): a scene in which something may move, as a shaking camera sees it and as it is.
+
+    Args:
+        scene: 8-bit sRGB, shape (H, W, 3).
+        rng: Source of chance; the same state gives the same pair.
+        shake: How camera and things move; `moving` and `encoded` say how often.
+
+    Returns:
+        Two 8-bit sRGB images of the scene's shape. Where something moves, it is in the sharp one too, in the middle
+        of its path.
+    """
+    moving, encoded = (share > 0.0 and rng.uniform() < share for share in (shake.moving, shake.encoded))
+    values = scene.astype(np.float32) / np.float32(255.0) if encoded else to_linear(scene)
+    thing = draw_thing(values, rng, shake) if moving else None
+    exposed = expose(values, rng, shake, thing=thing)
+    sharp = values if thing is None else thing.over(values)
+    if encoded:
+        return _to_8_bits(exposed), _to_8_bits(sharp)
+    return to_srgb(add_noise(exposed, rng, shake)), scene if thing is None else to_srgb(sharp)
+
+
+def _to_8_bits(values: Linear) -> Pixels:
+    return np.rint(np.clip(values, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
 
 
 def _linear_table() -> Linear:

@@ -23,6 +23,8 @@ class PhotoData(_Frozen):
     max_extent: float = 12.0
     rotation: float = 0.3
     bend: float = 0.5
+    moving: float = Field(default=0.0, ge=0.0, le=1.0)
+    encoded: float = Field(default=0.0, ge=0.0, le=1.0)
     still: float = Field(default=0.08, ge=0.0, le=1.0)
     min_scale: float = Field(default=0.5, gt=0.0, le=1.0)
     share: float = Field(default=1.0, gt=0.0)

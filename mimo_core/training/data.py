@@ -152,7 +152,9 @@ def open_mixture(data: tuple[Data, ...], *, seed: int, repeats: int = 1, block: 
 def open_source(data: Data) -> Source:
     """Load one source of training pairs; see `open_mixture`."""
     if isinstance(data, PhotoData):
-        shake = Shake(data.min_extent, data.max_extent, data.rotation, data.bend)
+        shake = Shake(
+            data.min_extent, data.max_extent, data.rotation, data.bend, moving=data.moving, encoded=data.encoded
+        )
         return SharpPhotos(photo_files(data), shake, min_scale=data.min_scale, still=data.still)
     if isinstance(data, PairData):
         return ImagePairs(list_pairs(data.folder)[data.first : data.last], min_scale=data.min_scale)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from mimo_core.errors import UsageError
-from mimo_core.training.blur import Pixels, Shake, photograph
+from mimo_core.training.blur import Pixels, Shake, photograph_scene
 
 PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm"})
@@ -98,7 +98,8 @@ class SharpPhotos:
         if still:
             return Pair(scene, scene)
         inner = slice(margin, margin + size)
-        return Pair(photograph(scene, rng, self.shake)[inner, inner], scene[inner, inner])
+        blurred, sharp = photograph_scene(scene, rng, self.shake)
+        return Pair(blurred[inner, inner], sharp[inner, inner])
 
 
 class ImagePairs:
