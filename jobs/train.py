@@ -1,63 +1,69 @@
-"""`mimo train`: train or fine-tune weights from a configuration file."""
+"""`mimo train OUTPUT`: train weights, or fine-tune some on the blur of an archive."""
 
-import argparse
-import os
+import signal
 import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
-import yaml
-from pydantic import ValidationError
+from jobs.arguments import parse
+from jobs.display import Display
+from jobs.interruption import INTERRUPTED, end_now
+from jobs.main import OK, entry
+from mimo_core.training.config import TrainConfig
 
-from mimo_core.errors import MimoError, UsageError
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job; see `jobs.main.run` for the exit codes."""
+    config = parse(TrainConfig, argv, "mimo train")
+    with Display() as display, stoppable(display.say) as stopped:
+        finished = _train(config, display, stopped)
+    if not finished:
+        display.say("stopped; the same command goes on from the checkpoint")
+        return INTERRUPTED
+    weights = config.output / "weights.safetensors"
+    display.say(f"trained: {weights}; use it with\n  mimo restore SOURCE OUTPUT --weights {weights}")
+    return OK
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse the arguments, train, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="mimo train", description="Train or fine-tune weights; resumes by itself.")
-    parser.add_argument("config", type=Path, help="YAML file with the fields of mimo_core.training.config.TrainConfig")
-    parser.add_argument("folder", type=Path, help="where checkpoint, log and weights go; resumed if it holds some")
-    parser.add_argument("--init", metavar="WEIGHTS", help="start from these weights (a shipped name, a file or a URL)")
-    options = parser.parse_args(arguments)
+def _train(config: TrainConfig, display: Display, stopped: Callable[[], bool]) -> bool:
+    """Train where the configuration and the environment say, and return whether it came to its end."""
+    from mimo_core.training.workers import open_process_group, wants_ray
+
+    if wants_ray(config):
+        from cluster.training import train
+
+        return train(config, display.say, stopped)
+    from mimo_core.training.trainer import Trainer
+
+    with open_process_group():
+        trainer = Trainer(config, display.say)
+        trainer.run(lambda line: display.say(str(line)), stopped=stopped)
+        return trainer.finished
+
+
+@contextmanager
+def stoppable(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C and SIGTERM for the next step to see; a second one ends the process at once.
+
+    Yields:
+        Whether a signal has come.
+    """
+    causes: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if causes:
+            end_now()
+        causes.append(number)
+        say("stopping after this step, with a checkpoint; once more to stop at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return _train(options.config, options.folder, options.init)
-    except MimoError as error:
-        print(f"mimo train: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mimo train: interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
-
-
-def _train(file: Path, folder: Path, init: str | None) -> int:
-    from mimo_core.training.config import TrainConfig
-    from mimo_core.training.trainer import Progress, Trainer
-
-    try:
-        config = TrainConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise UsageError(f"{file}: {error}") from error
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Started by torchrun, or as one of several processes with its variables.
-        import torch
-
-        torch.distributed.init_process_group("nccl" if config.device.startswith("cuda") else "gloo")
-    initial = None
-    if init is not None:
-        from mimo_core.weights import load_weights
-
-        initial = load_weights(init).state
-
-    def report(line: Progress) -> None:
-        scores = "".join(f" | {name} {score.psnr:.2f} dB ({score.gain:+.2f})" for name, score in line.scores.items())
-        print(
-            f"{100 * line.done:5.1f} %  step {line.step}  loss {line.loss:.4f}  rate {line.rate:.2e}  "
-            f"{line.crops_per_second:.1f} crops/s  waited {100 * line.waited:.0f} %{scores}",
-            flush=True,
-        )
-
-    Trainer(config, folder, initial=initial).run(report)
-    return 0
+        yield lambda: bool(causes)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry("train", sys.argv[1:])

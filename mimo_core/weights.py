@@ -19,6 +19,7 @@ from mimo_core.errors import UsageError, WeightsError
 from mimo_core.layouts import Layout, parse
 from mimo_core.network import INTERPOLATIONS, Interpolation, MimoUNet
 from mimo_core.shipped import ShippedWeights, shipped
+from mimo_core.variants import VARIANTS, variant_name
 
 __all__ = [
     "ModelSpec",
@@ -33,7 +34,6 @@ __all__ = [
     "spec_of",
 ]
 
-_VARIANTS = {(32, 8): "mimo-unet", (32, 20): "mimo-unet-plus", (16, 4): "mimo-unet-lite"}
 _GOLDEN = "golden:"
 _DROPOUT_OF_PLUS = 0.1
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|^[a-z0-9]+::")
@@ -60,7 +60,7 @@ class ModelSpec:
     @property
     def variant(self) -> str:
         """The model's name: the paper's where it has one, else `mimo-unet-w<width>-r<blocks>`."""
-        return _VARIANTS.get((self.width, self.num_res), f"mimo-unet-w{self.width}-r{self.num_res}")
+        return variant_name(self.width, self.num_res)
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,9 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
     Raises:
         WeightsError: A variant without such a rule.
     """
-    shapes = {name: shape for shape, name in _VARIANTS.items()}
-    if variant not in shapes:
-        raise WeightsError(f"golden weights exist for {', '.join(shapes)}, not for {variant!r}")
-    width, num_res = shapes[variant]
+    if variant not in VARIANTS:
+        raise WeightsError(f"golden weights exist for {', '.join(VARIANTS)}, not for {variant!r}")
+    width, num_res = VARIANTS[variant]
     spec = ModelSpec(width, num_res, cast("Interpolation", interpolation or "nearest"))
     state: dict[str, Tensor] = {}
     digest = hashlib.sha256()

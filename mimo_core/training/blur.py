@@ -247,7 +247,7 @@ def photograph_scene(scene: Pixels, rng: np.random.Generator, shake: Shake) -> t
 
 
 def _to_8_bits(values: Linear) -> Pixels:
-    return np.rint(np.clip(values, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(values, 0.0, 1.0) * np.float32(255.0)), dtype=np.uint8)
 
 
 def _linear_table() -> Linear:

@@ -30,7 +30,7 @@ from mimo_core.training.sources import (
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops ready for the network: float32 RGB 0..1, shape (N, 3, size, size), channels last."""
+    """Crops for one step: uint8 RGB, shape (N, 3, size, size), channels last."""
 
     blurred: Tensor
     sharp: Tensor
@@ -186,6 +186,5 @@ def _turn(image: np.ndarray, turns: int, flip: bool) -> np.ndarray:
 
 
 def _tensor(images: list[np.ndarray]) -> Tensor:
-    stacked = torch.from_numpy(np.stack(images))
     # NHWC memory seen as NCHW is channels last already.
-    return stacked.permute(0, 3, 1, 2).float().div_(255.0)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)

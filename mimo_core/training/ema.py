@@ -1,5 +1,7 @@
 """The moving average of the weights, which restores better than the last step's."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +20,11 @@ class MovingAverage:
         self.state: dict[str, Tensor] = {
             name: parameter.detach().clone().float() for name, parameter in network.named_parameters()
         }
+
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Take up a state that was saved, in whatever order, on this average's device."""
+        self.state = {name: state[name].to(mine.device) for name, mine in self.state.items()}
+        self.steps = steps
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:

@@ -9,17 +9,17 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     """The rate at `progress` (0..1, clipped): a linear rise over the warm-up, then the configured decay."""
     done = min(max(progress, 0.0), 1.0)
     if done < config.warmup:
-        return config.learning_rate * max(done / config.warmup, 1e-3)
+        return config.highest_rate * max(done / config.warmup, 1e-3)
     after = (done - config.warmup) / (1.0 - config.warmup)
     if config.schedule == "cosine":
         swing = 0.5 * (1.0 + math.cos(math.pi * after))
-        return config.final_rate + (config.learning_rate - config.final_rate) * swing
+        return config.final_rate + (config.highest_rate - config.final_rate) * swing
     if config.schedule == "trapezoid":
         fall = max(done - (1.0 - config.decay), 0.0) / config.decay
-        return config.learning_rate + (config.final_rate - config.learning_rate) * fall
+        return config.highest_rate + (config.final_rate - config.highest_rate) * fall
     if config.schedule == "halving":
-        return config.learning_rate * 0.5 ** min(int(after * (config.halvings + 1)), config.halvings)
-    return config.learning_rate
+        return config.highest_rate * 0.5 ** min(int(after * (config.halvings + 1)), config.halvings)
+    return config.highest_rate
 
 
 def progress_of(config: TrainConfig, steps_done: int, seconds_done: float) -> float:

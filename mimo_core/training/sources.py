@@ -10,9 +10,9 @@ import numpy as np
 
 from mimo_core.errors import UsageError
 from mimo_core.training.blur import Pixels, Shake, photograph_scene
+from mimo_core.training.config import PAIR_FOLDERS
 
 PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
-VIDEO_SUFFIXES = frozenset({".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm"})
 
 SHARP_TILE = 256
 SHARP_VARIANCE = 150.0
@@ -245,7 +245,7 @@ def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
     Raises:
         UsageError: It holds no such two folders, or a blurred image has no sharp one.
     """
-    for first, second in (("blur", "sharp"), ("blurred", "sharp"), ("input", "target")):
+    for first, second in PAIR_FOLDERS:
         blurred, sharp = folder / first, folder / second
         if blurred.is_dir() and sharp.is_dir():
             by_key = {path.relative_to(sharp).with_suffix(""): path for path in list_images(sharp)}

@@ -3,12 +3,16 @@
 Whoever starts the processes opens torch's process group: `torchrun`, Ray Train, or nobody for a single process.
 """
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+from mimo_core.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -47,3 +51,30 @@ def join_workers() -> Workers:
     if dist.is_available() and dist.is_initialized():
         return Workers(dist.get_rank(), dist.get_world_size())
     return Workers()
+
+
+def wants_ray(config: TrainConfig) -> bool:
+    """Whether Ray shall start the workers: several are asked for or there are several GPUs, or there is a cluster.
+
+    Not where torchrun, or whoever sets its variables, has started this process as one of several already.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return False
+    if "RAY_ADDRESS" in os.environ or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return True
+    if config.workers is not None:
+        return config.workers > 1
+    return config.device in ("auto", "cuda") and torch.cuda.device_count() > 1
+
+
+@contextmanager
+def open_process_group() -> Iterator[None]:
+    """Open torch's process group where torchrun has started this process, for the duration of the block."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    dist.init_process_group()
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()

@@ -21,7 +21,7 @@ from mimo_core.training.optimizer import MuonWithAdam, orthogonalise
 from mimo_core.training.schedule import crop_of, learning_rate
 from mimo_core.training.trainer import Progress, Trainer
 from mimo_core.training.validation import restore
-from mimo_core.weights import load_weights
+from mimo_core.weights import ModelSpec, load_weights, save_weights
 
 
 def blobs(seed: int, side: int = 96) -> np.ndarray:
@@ -42,9 +42,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(pairs: Path, **changes: object) -> TrainConfig:
+    # Everything but the subject of these tests is fixed and plain.
     values: dict[str, object] = {
-        "width": 8,
-        "num_res": 1,
+        "optimizer": "adam",
+        "schedule": "cosine",
+        "clip_norm": None,
+        "ema": 0.999,
+        "output": pairs / "out",
+        "model": "mimo-unet-w8-r1",
         "data": (PairData(folder=pairs, last=4),),
         "crop": 32,
         "batch": 2,
@@ -59,7 +64,7 @@ def config_of(pairs: Path, **changes: object) -> TrainConfig:
 
 def curve(config: TrainConfig, folder: Path, **arguments: int) -> list[float]:
     losses: list[float] = []
-    Trainer(config, folder).run(lambda line: losses.append(line.loss), **arguments)
+    Trainer(config.model_copy(update={"output": folder})).run(lambda line: losses.append(line.loss), **arguments)
     return losses[: arguments.get("stop_after", config.steps)]
 
 
@@ -88,10 +93,18 @@ def test_training_gains_on_what_it_never_saw(tmp_path: Path) -> None:
             assert cv2.imwrite(str(tmp_path / name / f"{index}.png"), image)
     held_out = ValidationData(name="held_out", folder=tmp_path, first=4)
     config = config_of(
-        tmp_path, steps=100, optimizer="muon", batch=4, ema=0.9, log_every=50, precision="bf16", validation=(held_out,)
+        tmp_path,
+        output=tmp_path / "run",
+        steps=100,
+        optimizer="muon",
+        batch=4,
+        ema=0.9,
+        log_every=50,
+        precision="bf16",
+        validation=(held_out,),
     )
     lines: list[Progress] = []
-    scores = Trainer(config, tmp_path / "run").run(lines.append)
+    scores = Trainer(config).run(lines.append)
     assert scores["held_out"].images == 2
     assert scores["held_out"].gain > 2.0
     assert lines[-1].scores == scores
@@ -101,9 +114,9 @@ def test_two_workers_with_the_same_batch_give_the_same_curve(tmp_path: Path, pai
     config = config_of(pairs, steps=6)
     alone = curve(config, tmp_path / "alone")
     file = tmp_path / "config.yaml"
-    file.write_text(config.model_dump_json())
+    file.write_text(config.model_dump_json(exclude={"output"}))
     environment = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-m", "jobs.train", str(file), str(tmp_path / "two")]
+    command = [sys.executable, "-m", "jobs.train", str(tmp_path / "two"), "--config", str(file)]
     workers = [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in (0, 1)]
     assert [worker.wait(120) for worker in workers] == [0, 0]
     with (tmp_path / "two" / "log.csv").open() as log:
@@ -114,17 +127,22 @@ def test_two_workers_with_the_same_batch_give_the_same_curve(tmp_path: Path, pai
 def test_another_configuration_does_not_resume(tmp_path: Path, pairs: Path) -> None:
     curve(config_of(pairs), tmp_path, stop_after=1)
     with pytest.raises(UsageError, match=r"learning_rate was 0.002, now 0.001"):
-        Trainer(config_of(pairs, learning_rate=1e-3), tmp_path)
+        Trainer(config_of(pairs, output=tmp_path, learning_rate=1e-3))
 
 
 def test_training_starts_as_the_identity_and_fine_tuning_from_its_weights(tmp_path: Path, pairs: Path) -> None:
     image = blobs(9, 40)
-    fresh = Trainer(config_of(pairs), tmp_path / "fresh")
+    fresh = Trainer(config_of(pairs, output=tmp_path / "fresh"))
     assert np.array_equal(restore(fresh.averaged_network(), image), image)
     torch.manual_seed(1)
     initial = dict(MimoUNet(8, 1).state_dict())
-    tuned = Trainer(config_of(pairs), tmp_path / "tuned", initial=initial)
+    save_weights(tmp_path / "initial.safetensors", ModelSpec(8, 1, "nearest"), initial, half=False)
+    config = config_of(pairs, output=tmp_path / "tuned", init=str(tmp_path / "initial.safetensors"), model=None)
+    tuned = Trainer(config)
+    assert tuned.spec.interpolation == "nearest"
     assert all(torch.equal(tensor, initial[name]) for name, tensor in tuned.network.state_dict().items())
+    with pytest.raises(UsageError, match=r"asks for mimo-unet, but .* holds mimo-unet-w8-r1"):
+        Trainer(config.model_copy(update={"model": "mimo-unet"}))
 
 
 def test_samples_depend_on_seed_and_number_alone(pairs: Path) -> None:
@@ -213,7 +231,7 @@ def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "bad.yaml"
     file.write_text("{data: [{kind: pairs, folder: none}], steps: 1, colour: red}")
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.train", str(file), str(tmp_path / "out")],
+        [sys.executable, "-m", "jobs.train", str(tmp_path / "out"), "--config", str(file)],
         capture_output=True,
         text=True,
         check=False,
@@ -224,7 +242,7 @@ def test_the_command_tells_what_is_wrong(tmp_path: Path) -> None:
 
 def test_photographs_alone_suffice(tmp_path: Path, shared_data: Path) -> None:
     data = PhotoData(folders=(shared_data / "photos" / "python3-skimage",), exclude=("motorcycle_right.png",))
-    config = TrainConfig(width=8, num_res=1, data=(data,), crop=32, batch=2, steps=2, threads=1)
+    config = TrainConfig(output=tmp_path, model="mimo-unet-w8-r1", data=(data,), crop=32, batch=2, steps=2, threads=1)
     losses = curve(config, tmp_path)
     assert len(losses) <= 2
     assert all(np.isfinite(losses))
