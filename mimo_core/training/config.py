@@ -38,7 +38,7 @@ class PhotoData(_Frozen):
 
 
 class PairData(_Frozen):
-    """A folder of blurred and sharp images: `blur`/`sharp`, `blurred`/`sharp` or `input`/`target` in it."""
+    """Blurred and sharp images: `blur`/`sharp`, `blurred`/`sharp` or `input`/`target` in a folder or its subfolders."""
 
     kind: Literal["pairs"] = "pairs"
     folder: Path
@@ -80,7 +80,7 @@ def _read_data(value: Any) -> Any:
     if kind is None:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
-        if has_pairs(path):
+        if pair_folders(path):
             kind = "pairs"
         elif path.is_dir():
             kind = "photos"
@@ -108,9 +108,14 @@ def _bounds(match: re.Match[str]) -> dict[str, int]:
     return {name: int(text) for name, text in (("first", match[3]), ("last", match[4])) if text}
 
 
-def has_pairs(folder: Path) -> bool:
-    """Whether a folder holds two folders of blurred and sharp images."""
-    return any((folder / first).is_dir() and (folder / second).is_dir() for first, second in PAIR_FOLDERS)
+def pair_folders(folder: Path) -> list[tuple[Path, Path]]:
+    """(blurred, sharp) folders in a folder, or in each of its subfolders, as GoPro has one for each sequence."""
+    for parents in ([folder], sorted(path for path in folder.glob("*") if path.is_dir())):
+        both = [(parent / first, parent / second) for parent in parents for first, second in PAIR_FOLDERS]
+        found = [(blurred, sharp) for blurred, sharp in both if blurred.is_dir() and sharp.is_dir()]
+        if found:
+            return found
+    return []
 
 
 def _variant(name: str) -> str:

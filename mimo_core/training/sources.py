@@ -10,7 +10,7 @@ import numpy as np
 
 from mimo_core.errors import UsageError
 from mimo_core.training.blur import Pixels, Shake, photograph_scene
-from mimo_core.training.config import PAIR_FOLDERS
+from mimo_core.training.config import pair_folders
 
 PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -240,23 +240,23 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """(blurred, sharp) files of a folder that holds `blur`/`sharp`, `blurred`/`sharp` or `input`/`target`, by name.
+    """(blurred, sharp) files by name, of all the folders that `pair_folders` finds.
 
     Raises:
         UsageError: It holds no such two folders, or a blurred image has no sharp one.
     """
-    for first, second in PAIR_FOLDERS:
-        blurred, sharp = folder / first, folder / second
-        if blurred.is_dir() and sharp.is_dir():
-            by_key = {path.relative_to(sharp).with_suffix(""): path for path in list_images(sharp)}
-            pairs = []
-            for path in list_images(blurred):
-                partner = by_key.get(path.relative_to(blurred).with_suffix(""))
-                if partner is None:
-                    raise UsageError(f"{path} has no sharp image of that name in {sharp}")
-                pairs.append((path, partner))
-            return pairs
-    raise UsageError(f"{folder} has no folders blur and sharp (or blurred and sharp, or input and target)")
+    folders = pair_folders(folder)
+    if not folders:
+        raise UsageError(f"{folder} has no folders blur and sharp (or blurred and sharp, or input and target)")
+    pairs = []
+    for blurred, sharp in folders:
+        by_key = {path.relative_to(sharp).with_suffix(""): path for path in list_images(sharp)}
+        for path in list_images(blurred):
+            partner = by_key.get(path.relative_to(blurred).with_suffix(""))
+            if partner is None:
+                raise UsageError(f"{path} has no sharp image of that name in {sharp}")
+            pairs.append((path, partner))
+    return pairs
 
 
 def _frames(file: Path) -> Iterable[Pixels]:

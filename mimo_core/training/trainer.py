@@ -137,7 +137,8 @@ class Trainer:
                 scores = {}
                 if self.seconds - validated >= 60.0 * config.validate_minutes:
                     scores, validated = self.validate(), self.seconds
-                if self.step % config.log_every == 0 or scores:
+                ends = self.finished or stop or self.step == last_step
+                if (self.step % config.log_every == 0 or scores) and not ends:
                     self._write(log, report, meter, done, scores)
                     meter = Meter()
                 if self.seconds - saved >= 60.0 * config.checkpoint_minutes:
@@ -146,10 +147,9 @@ class Trainer:
             if log is None:
                 return {}
             self.save()
-            if stop:
-                return {}
-            scores = self.validate()
-            self._write(log, report, meter, progress_of(config, self.step, self.seconds), scores)
+            scores = {} if stop else self.validate()
+            if meter.steps:
+                self._write(log, report, meter, progress_of(config, self.step, self.seconds), scores)
             return scores
         finally:
             loader.close()

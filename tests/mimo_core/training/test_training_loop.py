@@ -65,7 +65,7 @@ def config_of(pairs: Path, **changes: object) -> TrainConfig:
 def curve(config: TrainConfig, folder: Path, **arguments: int) -> list[float]:
     losses: list[float] = []
     Trainer(config.model_copy(update={"output": folder})).run(lambda line: losses.append(line.loss), **arguments)
-    return losses[: arguments.get("stop_after", config.steps)]
+    return losses
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -75,14 +75,13 @@ def test_a_killed_and_resumed_training_gives_the_same_curve_and_weights(
     config = config_of(pairs, optimizer=optimizer)
     whole = curve(config, tmp_path / "whole")
     again = curve(config, tmp_path / "again")
-    parts = [*curve(config, tmp_path / "parts", stop_after=5), *curve(config, tmp_path / "parts")][:12]
+    parts = [*curve(config, tmp_path / "parts", stop_after=5), *curve(config, tmp_path / "parts")]
     assert whole == again == parts
     first, second = (load_weights(str(tmp_path / name / "weights.safetensors")) for name in ("whole", "parts"))
     assert first.sha256 == second.sha256
     with (tmp_path / "parts" / "log.csv").open() as file:
         steps = [int(row["step"]) for row in csv.DictReader(file)]
-    assert steps[-1] == 12
-    assert sorted(set(steps)) == list(range(1, 13))
+    assert steps == list(range(1, 13))
 
 
 def test_training_gains_on_what_it_never_saw(tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_two_workers_with_the_same_batch_give_the_same_curve(tmp_path: Path, pai
     workers = [subprocess.Popen(command, env=environment | {"RANK": str(rank)}) for rank in (0, 1)]
     assert [worker.wait(120) for worker in workers] == [0, 0]
     with (tmp_path / "two" / "log.csv").open() as log:
-        together = [float(row["loss"]) for row in csv.DictReader(log)][:6]
+        together = [float(row["loss"]) for row in csv.DictReader(log)]
     assert together == pytest.approx(alone, rel=1e-2)
 
 

@@ -148,3 +148,19 @@ def test_held_out_photographs_are_left_out_and_must_exist(tmp_path: Path) -> Non
     with pytest.raises(UsageError, match="not a folder"):
         photo_files(PhotoData(folders=(tmp_path / "none",)))
     assert len(list_images(tmp_path)) == 3
+
+
+def test_pairs_are_found_sequence_by_sequence_as_gopro_has_them(tmp_path: Path) -> None:
+    for sequence in ("GOPR2", "GOPR1"):
+        for kind in ("blur", "blur_gamma", "sharp"):
+            for name in ("b.png", "a.png"):
+                path = tmp_path / "train" / sequence / kind / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write(path, texture(1, 32))
+    pairs = list_pairs(tmp_path / "train")
+    assert [str(blurred.relative_to(tmp_path / "train")) for blurred, _ in pairs] == [
+        *("GOPR1/blur/a.png", "GOPR1/blur/b.png", "GOPR2/blur/a.png", "GOPR2/blur/b.png")
+    ]
+    assert all(str(sharp) == str(blurred).replace("blur", "sharp") for blurred, sharp in pairs)
+    with pytest.raises(UsageError, match="has no folders blur and sharp"):
+        list_pairs(tmp_path)
