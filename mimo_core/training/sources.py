@@ -11,12 +11,16 @@ import numpy as np
 from mimo_core.errors import UsageError
 from mimo_core.training.blur import Pixels, Shake, photograph_scene
 from mimo_core.training.config import pair_folders
+from mimo_core.training.gallery import Gallery
 
 PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 SHARP_TILE = 256
 SHARP_VARIANCE = 150.0
 """A tile whose Laplacian varies less than this is soft: out of focus, sky, or blurred already."""
+
+_TRIES = 256
+"""Photographs without a sharp region that are passed over before it is an error."""
 
 _CUT_LEVELS = 25.0
 """Mean difference of two successive frames, in 8-bit levels, above which the scene was cut."""
@@ -45,10 +49,10 @@ class SharpPhotos:
         shake: The blur to synthesise.
         min_scale: Photographs are shrunk by a random factor between this and 1, which sharpens and varies them.
         still: Share of the pairs that stay sharp: the network must learn to leave those alone.
-        longest: Longer photographs are shrunk once to this side, so that they fit into memory.
+        longest: Longer photographs are shrunk once to this side: their own pixels are seldom sharp.
 
     Raises:
-        UsageError: No photograph has a sharp region.
+        UsageError: No photographs, or none of the first ones has a sharp region.
     """
 
     def __init__(
@@ -61,31 +65,30 @@ class SharpPhotos:
         longest: int = 2048,
     ) -> None:
         self.shake, self.min_scale, self.still = shake, min_scale, still
-        self._images: list[Pixels] = []
-        self._corners: list[list[tuple[int, int]]] = []
-        for file in files:
-            image = shrink(read_rgb(file), longest)
-            corners = sharp_tiles(image)
-            if corners:
-                self._images.append(image)
-                self._corners.append(corners)
-        if not self._images:
+        self._photos = Gallery(
+            files, lambda file: _Photo.of(shrink(read_rgb(file), longest)), lambda photo: photo.pixels.nbytes
+        )
+        if not any(self._photos[number].corners for number in range(min(len(files), _TRIES))):
             raise UsageError(
                 f"none of {len(files)} photographs has a {SHARP_TILE}x{SHARP_TILE} tile with a Laplacian variance "
                 f"of at least {SHARP_VARIANCE:g}"
             )
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._photos)
 
     def draw(self, rng: np.random.Generator, size: int) -> Pair:
-        """One crop around a sharp tile, at a random scale, and its blurred version."""
-        which = int(rng.integers(len(self._images)))
-        image, corners = self._images[which], self._corners[which]
+        """One crop around a sharp tile, at a random scale, and its blurred version.
+
+        Raises:
+            UsageError: A photograph cannot be read, or hardly any has a sharp region.
+        """
+        photo = self._choose(rng)
+        image = photo.pixels
         still = rng.uniform() < self.still
         margin = 0 if still else self.shake.margin
         around = size + 2 * margin
-        top, left = corners[int(rng.integers(len(corners)))]
+        top, left = photo.corners[int(rng.integers(len(photo.corners)))]
         height, width = image.shape[:2]
         smallest = max(self.min_scale, around / min(height, width))
         scale = float(rng.uniform(min(smallest, 1.0), 1.0))
@@ -101,29 +104,53 @@ class SharpPhotos:
         blurred, sharp = photograph_scene(scene, rng, self.shake)
         return Pair(blurred[inner, inner], sharp[inner, inner])
 
+    def _choose(self, rng: np.random.Generator) -> "_Photo":
+        for _ in range(_TRIES):
+            photo = self._photos[int(rng.integers(len(self._photos)))]
+            if photo.corners:
+                return photo
+        raise UsageError(f"hardly any of the {len(self)} photographs is sharp anywhere: choose sharper ones")
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """A photograph and the corners of its sharp tiles."""
+
+    pixels: Pixels
+    corners: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> "_Photo":
+        return cls(pixels, sharp_tiles(pixels))
+
 
 class ImagePairs:
-    """Pairs of a blurred and a sharp image, loaded once.
+    """Pairs of a blurred and a sharp image.
 
     Args:
         files: (blurred, sharp) paths of equal size each.
         min_scale: Pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
 
     Raises:
-        UsageError: No pair at all, or the two images of a pair differ in size.
+        UsageError: No pair at all, or the two images of the first pair differ in size.
     """
 
     def __init__(self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0) -> None:
         if not files:
             raise UsageError("no image pairs to train on")
         self.min_scale = min_scale
-        self._pairs = [_read_pair(blurred, sharp) for blurred, sharp in files]
+        self._pairs = Gallery(files, lambda both: _read_pair(*both), lambda pair: pair.blurred.nbytes * 2)
+        self._pairs[0]
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def draw(self, rng: np.random.Generator, size: int) -> Pair:
-        """The same random window of both images, at a random scale."""
+        """The same random window of both images, at a random scale.
+
+        Raises:
+            UsageError: An image cannot be read, or the two of a pair differ in size.
+        """
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
         return _window(pair, rng, size, self.min_scale)
 

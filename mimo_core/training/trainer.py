@@ -26,9 +26,9 @@ from mimo_core.training.workers import join_workers
 from mimo_core.variants import parse_variant
 from mimo_core.weights import ModelSpec, save_weights
 
-# What may differ between the parts of a resumed training: where and how long it runs, and what is told of it.
+# What may differ between the parts of a resumed training: where, on what and how long it runs, and what is told of it.
 _FREE_TO_CHANGE = frozenset(
-    {"output", "minutes", "steps", "workers", "device", "threads", "loaders"}
+    {"output", "data", "minutes", "steps", "workers", "device", "threads", "loaders"}
     | {"log_every", "validate_minutes", "checkpoint_minutes", "validation"}
 )
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -262,7 +262,8 @@ class Trainer:
         if checkpoint.exact is not None:
             self.optimizer.load_state_dict(checkpoint.exact.optimizer)
             torch.set_rng_state(checkpoint.exact.random_state)
-            self._say(f"goes on exactly from {minutes}")
+            same = json.loads(self.config.model_dump_json())["data"] == checkpoint.config["data"]
+            self._say(f"goes on exactly from {minutes}" if same else f"goes on with other data from {minutes}")
         else:
             self._warm_from = self.step
             self._say(f"goes on from {minutes}; without the optimiser's memory the rate rises anew")
