@@ -7,7 +7,7 @@ import ray
 
 from cluster.execution import Execution
 from cluster.pool import PoolOptions, WorkerPool
-from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, wants_gpu
+from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, suit, wants_gpu
 from cluster.resources import Demand
 from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source
 from cluster.view import Outcome, View
@@ -53,6 +53,7 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         probe = None if connection.embedded else refuse_unseen_output(folder.store)
         gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
         hardware = Hardware.here() if connection.embedded else inspect_hardware(Demand(gpus=int(gpu)), view.say)
+        opening = suit(config, opening, hardware)
         recipe = settle(config, opening, hardware)
         plan = plan_run(config, folder, opening, recipe, view.say)
         if not connection.embedded:
@@ -74,15 +75,17 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
             prepared.demand,
             config.timeout,
         )
-        view.say(describe(prepared))
+        view.say(describe(prepared, chosen=config.weights is not None or opening.manifest is not None))
         pool = WorkerPool(setup, ray.put(opening.weights), options, view.say)
         return Execution(config, folder, lease, prepared, pool, view, faults).run()
 
 
-def describe(prepared: Prepared) -> str:
-    """Return what is about to be done, in one line."""
+def describe(prepared: Prepared, *, chosen: bool) -> str:
+    """Return what is about to be done, in one line; weights that nobody has `chosen` are called the default."""
     recipe, plan = prepared.recipe, prepared.plan
     what = "copying (identity)" if recipe.engine == "identity" else recipe.model_name
+    if not chosen and recipe.engine != "identity":
+        what += " (the default weights)"
     return (
         f"{count(plan.num_images, 'image')} in {count(plan.num_shards, 'shard')}; {what}, {recipe.engine}, "
         f"{recipe.precision} on {recipe.device_type}; recipe {recipe.fingerprint()[:12]}"

@@ -1,12 +1,12 @@
 """Everything before the first image: what the run is, which choices are frozen for it, and its plan."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
 from cluster.resources import Demand
-from mimo_core.choices import choose, choose_weights, device_type_of
+from mimo_core.choices import choose, choose_weights, default_weights, device_type_of
 from mimo_core.config import RestoreConfig
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.globs import Glob, has_magic
@@ -72,6 +72,16 @@ def entries_of(config: RestoreConfig) -> Iterator[ImageEntry]:
         UsageError: there is no such source, or no image in it.
     """
     return islice(list_images(config.source, include=config.include, reference=config.reference), config.limit)
+
+
+def suit(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Opening:
+    """Return the opening with the weights that suit the hardware, where a new run leaves the choice to us."""
+    if config.weights is not None or opening.manifest is not None or opening.weights is None:
+        return opening
+    name = default_weights(device_type_of(config, hardware, None))
+    if name == opening.weights.source:
+        return opening
+    return replace(opening, weights=choose_weights(config.model_copy(update={"weights": name}), None))
 
 
 def settle(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Recipe:

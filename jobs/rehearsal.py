@@ -4,7 +4,7 @@ from itertools import islice
 
 from rich.console import Console
 
-from cluster.preparation import SHARD_SIZE, entries_of, open_run, settle
+from cluster.preparation import SHARD_SIZE, entries_of, open_run, settle, suit
 from jobs.display import size
 from mimo_core.config import RestoreConfig
 from mimo_core.hardware import Hardware
@@ -23,8 +23,9 @@ def rehearse(config: RestoreConfig) -> int:
     """
     console = Console(highlight=False, soft_wrap=True)
     folder = RunFolder(Store(config.output))
-    opening = open_run(config, folder)
-    recipe = settle(config, opening, Hardware.here())
+    hardware = Hardware.here()
+    opening = suit(config, open_run(config, folder), hardware)
+    recipe = settle(config, opening, hardware)
     if opening.manifest is not None:
         plan = read_plan(folder.store)
         total = plan.num_images if plan is not None else 0

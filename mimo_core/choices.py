@@ -9,9 +9,10 @@ from mimo_core.hardware import Hardware
 from mimo_core.recipe import Recipe
 from mimo_core.restorer import TilePolicy
 from mimo_core.sessions import ENGINES
-from mimo_core.weights import Weights, load_weights
+from mimo_core.weights import Weights, load_weights, shipped
 
-DEFAULT_WEIGHTS = "mimo-unet-lite"
+_DEFAULTS = ("mimo-unet-lite", "mimo-unet")
+"""Weights for those who name none, the cheapest first."""
 _PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -37,7 +38,7 @@ def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | No
     """
     if config.engine == "identity" or (config.engine == "auto" and frozen is not None and frozen.engine == "identity"):
         return None
-    name = config.weights or (frozen.weights if frozen is not None else DEFAULT_WEIGHTS)
+    name = config.weights or (frozen.weights if frozen is not None else default_weights("cpu"))
     interpolation = config.interpolation
     if interpolation == "auto" and frozen is not None:
         interpolation = cast(Literal["nearest", "bilinear"], frozen.interpolation)
@@ -45,6 +46,12 @@ def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | No
     if config.model is not None and weights.spec.variant != config.model:
         raise UsageError(f"--model asks for {config.model}, but {name} holds {weights.spec.variant}")
     return weights
+
+
+def default_weights(device_type: str) -> str:
+    """Return the shipped weights for those who name none: the cheapest on a CPU, else the best that are trained."""
+    trained = {entry.name for entry in shipped() if entry.trained}
+    return next(name for name in (_DEFAULTS if device_type == "cpu" else _DEFAULTS[::-1]) if name in trained)
 
 
 def choose(config: RestoreConfig, weights: Weights | None, hardware: Hardware, frozen: Recipe | None) -> Recipe:

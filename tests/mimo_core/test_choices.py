@@ -1,20 +1,21 @@
 """What is decided once: configuration, automatic choices, the recipe's fingerprint, and what a resumed run refuses."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from inprocess import LITE, recipe_of
 from pydantic import ValidationError
 
-from mimo_core.choices import choose, choose_weights
+from mimo_core.choices import choose, choose_weights, default_weights
 from mimo_core.config import RestoreConfig, parse_max_failed, parse_size, parse_workers
 from mimo_core.errors import UsageError, WeightsError
 from mimo_core.hardware import Hardware, usable_cores, usable_memory
 from mimo_core.recipe import Recipe
 from mimo_core.run import RunFolder, RunManifest
 from mimo_core.storage import Store
-from mimo_core.weights import load_weights
+from mimo_core.weights import load_weights, shipped
 
 GIB = 1 << 30
 PLAIN = Hardware(cores=4, memory=8 * GIB, cpu_bf16=False, cuda=False, cuda_bf16=False, cuda_memory=0)
@@ -298,3 +299,14 @@ def test_this_machine_can_be_looked_at() -> None:
     assert hardware.cores == usable_cores() >= 1
     assert hardware.memory == usable_memory() > 1 << 20
     assert hardware.cuda or not hardware.cuda_bf16
+
+
+def test_without_a_name_the_best_trained_weights_for_the_device_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_weights("cpu") == "mimo-unet-lite"
+    cards = {entry.name: entry for entry in shipped()}
+    full = replace(cards["mimo-unet"], trained=True, path=cards["mimo-unet-lite"].path)
+    for trained, best in ((cards["mimo-unet"], "mimo-unet-lite"), (full, "mimo-unet")):
+        entries = [cards["mimo-unet-lite"], trained]
+        monkeypatch.setattr("mimo_core.choices.shipped", lambda entries=entries: entries)
+        assert default_weights("cpu") == "mimo-unet-lite"
+        assert default_weights("cuda") == best
