@@ -1,15 +1,19 @@
 """The pages docs/records.md and docs/options.md say what the code says; run this file to write them anew."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
+from pydantic import BaseModel
 
 from jobs.arguments import option
 from mimo_core.config import RestoreConfig
 from mimo_core.errors import ErrorKind
 from mimo_core.records import SCHEMA_VERSION, STATUSES, describe_columns
+from mimo_core.training.config import TrainConfig
 
+JOBS = {"mimo restore SOURCE OUTPUT": RestoreConfig, "mimo train OUTPUT": TrainConfig}
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NOTE = "<!-- Written by tests/docs/test_generated.py; do not edit. -->\n"
 
@@ -60,18 +64,21 @@ def choices(annotation: object) -> tuple[str, ...]:
 def options_page() -> str:
     lines = [
         NOTE,
-        "# Options of `mimo restore SOURCE OUTPUT`\n",
-        "The same names, with `_` or `-`, may stand in the file of `--config FILE.yaml`; the command line wins.\n",
-        "| option | default | meaning |",
-        "|---|---|---|",
+        "# Options\n",
+        "The same names, with `_` or `-`, may stand in the file of `--config FILE.yaml`; the command line wins.",
     ]
-    for name, field in RestoreConfig.model_fields.items():
-        shown = "" if field.default in (None, (), "") else f"`{field.default}`".replace("False", "no")
+    for title, config in JOBS.items():
+        lines += [f"\n## `{title}`\n", "| option | default | meaning |", "|---|---|---|", *option_rows(config)]
+    return "\n".join(lines) + "\n"
+
+
+def option_rows(config: type[BaseModel]) -> Iterator[str]:
+    for name, field in config.model_fields.items():
+        shown = "" if field.default in (None, (), "") else f"`{field.default}`".replace("False", "no").replace("True", "yes")
         title = name.upper() if field.is_required() else option(name)
         values = [f"`{value}`" for value in choices(field.annotation)]
         text = (field.description or "").replace("%%", "%") + (f": {', '.join(values)}" if values else "")
-        lines.append(f"| `{title}` | {'' if field.is_required() else shown} | {text} |")
-    return "\n".join(lines) + "\n"
+        yield f"| `{title}` | {'' if field.is_required() else shown} | {text} |"
 
 
 PAGES = {"records.md": records_page, "options.md": options_page}
