@@ -3,7 +3,7 @@
     python recipes/score.py WEIGHTS --data ../shared/data [--sets samples,mild,...]
 
 Sets: the samples of the repository; crops of held-out photographs with synthesised blur of 2 to 9 pixels, and the same
-crops sharp; 60 REDS pairs; the last ten GoPro pairs; averaged frames of a video. All at native size, in float32.
+crops sharp; 60 REDS pairs; the last ten GoPro pairs; averaged frames of two videos. All at native size, in float32.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def files(folder: Path, first: int = 0) -> list[Pair]:
 def held_out_photographs(folder: Path) -> list[Path]:
     """The photographs that the recipe holds out, but for the samples', which are scored on their own."""
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    photos = next(PhotoData.model_validate(entry) for entry in recipe["data"] if entry["kind"] == "photos")
+    photos = PhotoData.model_validate(next(entry for entry in recipe["data"] if entry["kind"] == "photos"))
     samples = {"Picture_1A_by_freespace.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg"}
     samples |= {"friends_by_Aitzol_Berasategi.jpg", "seeding_by_Clements_Engelhardt.jpg"}
     wanted = set(photos.exclude) - samples
@@ -93,10 +93,14 @@ def sets_of(data: Path) -> dict[str, tuple[str, Callable[[], list[Pair]]]]:
         ),
         "reds": ("REDS, one sequence, real frames averaged, never seen", lambda: files(data / "reds_pairs")),
         "gopro": (
-            "GoPro GOPR0372_07_00, the last ten pairs of the sequence whose first 28 were trained on",
+            "GoPro GOPR0372_07_00, the last ten pairs, real frames averaged, never seen",
             lambda: files(data / "gopro_pairs", first=32),
         ),
-        "video": ("box.mp4, means of 7 frames, never seen", lambda: averaged_video(data / "video" / "box.mp4")),
+        "city": (
+            "cityCC0.mpg, means of 7 frames, never seen",
+            lambda: averaged_video(data / "video" / "cityCC0.mpg", 10),
+        ),
+        "box": ("box.mp4, means of 7 frames, never seen", lambda: averaged_video(data / "video" / "box.mp4")),
     }
 
 
@@ -105,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--sets", default="samples,mild,sharp,reds,gopro,video")
+    parser.add_argument("--sets", default="samples,mild,sharp,reds,gopro,city,box")
     options = parser.parse_args()
     torch.set_num_threads(min(2, torch.get_num_threads()))
     cv2.setNumThreads(1)
