@@ -1,4 +1,4 @@
-"""`mimo bench restore SOURCE`: what the automatic choices and the pipeline cost and gain on this machine."""
+"""`mimo bench VERB`: what the automatic choices cost and gain on this machine, as ratios side by side in one run."""
 
 import sys
 import tempfile
@@ -17,10 +17,16 @@ from jobs.arguments import parse
 from jobs.main import OK, USAGE, entry
 from mimo_core.config import RestoreConfig
 from mimo_core.errors import UsageError
+from mimo_core.progress import count
+from mimo_core.training.config import TrainConfig
 
 _USAGE = """usage: mimo bench restore SOURCE [--weights W] [--images N] [--repeat N]
+       mimo bench train OUTPUT [the options of mimo train]
 
-  restore  the plain float32 loop, the bare session and the whole job, side by side on the same images"""
+  restore  the plain float32 loop, the bare session and the whole job, side by side on the same images
+  train    the crops that are prepared in a second against those that the network takes; OUTPUT is not touched"""
+_SECONDS = 5.0
+"""How long each rate of training is measured, at least."""
 
 
 class BenchConfig(BaseModel):
@@ -39,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
     """Run `mimo bench VERB ...`."""
     if argv[:1] == ["restore"]:
         return _restore(parse(BenchConfig, argv[1:], "mimo bench restore"))
+    if argv[:1] == ["train"]:
+        return _train(parse(TrainConfig, argv[1:], "mimo bench train"))
     wanted = bool(argv) and argv[0] in ("-h", "--help")
     print(_USAGE, file=sys.stdout if wanted else sys.stderr)
     return OK if wanted else USAGE
@@ -115,6 +123,30 @@ def _restore(config: BenchConfig) -> int:
         f"session against plain loop: {min(fidelity):.2f} dB PSNR at worst, mean {float(np.mean(fidelity)):.2f} dB"
     )
     console.print(f"the job took {startup:.1f} s more to start Ray and open its sessions")
+    return OK
+
+
+def _train(config: TrainConfig) -> int:
+    from mimo_core.training.benchmark import loading_rate, network_rate
+    from mimo_core.training.data import open_mixture
+    from mimo_core.training.trainer import Trainer
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for header in ("what", "crop", "crops/s", "ratio"):
+        table.add_column(header, justify="left" if header == "what" else "right")
+    with tempfile.TemporaryDirectory(prefix="mimo-bench-") as folder:
+        trainer = Trainer(config.model_copy(update={"output": Path(folder), "validation": ()}))
+        means = trainer.means
+        mixture = open_mixture(config.data, seed=config.seed)
+        for crop in dict.fromkeys((config.crop, config.final_crop or config.crop)):
+            network = network_rate(trainer, mixture, crop, _SECONDS)
+            what = f"network: {trainer.spec.variant}, {means.precision} on {means.device}"
+            table.add_row(what, str(crop), f"{network:.1f}", "1.00")
+            for threads in dict.fromkeys((1, means.loaders)):
+                loading = loading_rate(mixture, config, crop, threads, _SECONDS)
+                what = f"preparing crops: {count(threads, 'thread')}"
+                table.add_row(what, str(crop), f"{loading:.1f}", f"{loading / network:.2f}")
+    Console(highlight=False).print(table)
     return OK
 
 

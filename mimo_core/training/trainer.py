@@ -130,7 +130,7 @@ class Trainer:
                 batch = next(loader)
                 waited = time.perf_counter() - started
                 rate = self._rate(done)
-                loss, norm, elapsed, stop = self._train(batch, rate, stopped())
+                loss, norm, elapsed, stop = self.train_on(batch, rate, stop=stopped())
                 meter.add(loss, norm, waited, elapsed)
                 if log is None:
                     continue
@@ -185,10 +185,15 @@ class Trainer:
         kinds = ", ".join(sorted({entry.kind for entry in config.data}))
         save_weights(config.output / "weights.safetensors", self.spec, self.average.state, trained_on=kinds)
 
-    def _train(self, batch: Batch, rate: float, stop: bool) -> tuple[float, float, float, bool]:
-        """One optimiser step: loss, gradient norm before clipping, seconds since the last, and whether to stop.
+    def train_on(self, batch: Batch, rate: float, *, stop: bool = False) -> tuple[float, float, float, bool]:
+        """One optimiser step at a learning rate; `stop` says that this worker wants to stop.
 
-        All four are equal on all workers.
+        Returns:
+            Loss, gradient norm before clipping, seconds since the last step, and whether any worker wants to stop:
+            equal on all workers.
+
+        Raises:
+            MimoError: The loss is no number any more.
         """
         config, device = self.config, self.means.device
         # Bytes travel to the device, where they become floating-point.
