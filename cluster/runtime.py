@@ -24,6 +24,7 @@ _OBJECT_STORE_BYTES = 256 << 20
 _FIRST_NOTICE_SECONDS = 5.0
 _NOTICE_SECONDS = 30.0
 _PACKAGES = ("mimo_core", "cluster", "jobs")
+_SHARED = "use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def refuse_unseen_output(store: Store) -> str | None:
         store.delete(probe)
         raise UsageError(
             f"the output {store} is not visible on {len(blind)} of the cluster's nodes "
-            f"({', '.join(blind[:5])}): use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
+            f"({', '.join(blind[:5])}): {_SHARED}"
         )
     return probe
 
@@ -157,13 +158,27 @@ def refuse_unseen_source(source: str) -> None:
     if not is_local(source):
         return
     folder = Store(source.rpartition("/")[0] or "/").path
-    if folder is None or not folder.is_dir():
+    if folder is not None:
+        refuse_unseen_folder(folder, f"the source's folder {folder}")
+
+
+def refuse_unseen_folder(folder: Path, name: str, remedy: str = _SHARED) -> None:
+    """Make sure that every node has a folder that this process sees; nothing is asked if it does not see it either.
+
+    Args:
+        folder: absolute path.
+        name: what the user knows it by.
+        remedy: what to do about it.
+
+    Raises:
+        UsageError: some node does not have it; it is named with the remedy.
+    """
+    if not folder.is_dir():
         return
     blind = _blind_nodes(lambda strategy: _is_folder.options(num_cpus=0, scheduling_strategy=strategy).remote(folder))
     if blind:
         raise UsageError(
-            f"the source's folder {folder} is not there on {len(blind)} of the cluster's nodes "
-            f"({', '.join(blind[:5])}): use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
+            f"{name} is not there on {len(blind)} of the cluster's nodes ({', '.join(blind[:5])}): {remedy}"
         )
 
 

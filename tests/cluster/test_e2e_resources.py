@@ -11,7 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fixtures_runs import Cluster, Runs, assert_same_run, cluster, count_outputs, make_archive, parts, wait_until
+from fixtures_runs import (
+    Cluster,
+    Runs,
+    assert_same_run,
+    blind_to,
+    cluster,
+    count_outputs,
+    make_archive,
+    parts,
+    wait_until,
+)
 from fixtures_runs import _environment as environment_of
 
 pytestmark = pytest.mark.ray
@@ -106,7 +116,7 @@ def test_an_output_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path)
     make_archive(source, 4)
     output.parent.mkdir()
     with cluster(cpus=1) as made:
-        made.start_node("blind", cpus=1, prefix=_blind_to(output.parent))
+        made.start_node("blind", cpus=1, prefix=blind_to(output.parent))
         finished = runs.finish(source, output, "--engine", "identity", on=made)
         assert finished.code == 2, finished.text
         assert "is not visible on 1 of the cluster's nodes" in finished.text
@@ -126,19 +136,11 @@ def test_a_source_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path) 
     source, output = tmp_path / "disk" / "in", tmp_path / "out"
     make_archive(source, 4)
     with cluster(cpus=1) as made:
-        made.start_node("blind", cpus=1, prefix=_blind_to(source.parent))
+        made.start_node("blind", cpus=1, prefix=blind_to(source.parent))
         finished = runs.finish(source, output, "--engine", "identity", on=made)
     assert finished.code == 2, finished.text
     assert f"the source's folder {source}/00 is not there on 1 of the cluster's nodes" in finished.text
     assert not (output / "images").exists()
-
-
-def _blind_to(folder: Path) -> tuple[str, ...]:
-    """What to put before a command so that it sees an empty disk in the folder's place."""
-    unshare = ("unshare", "-m", "sh", "-c", f'mount -t tmpfs none {folder} && exec "$@"', "sh")
-    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets not even root mount a file system")
-    return unshare
 
 
 def _retry(runs: Runs, source: Path, output: Path, made: Cluster) -> bool:
