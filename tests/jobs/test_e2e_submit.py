@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -28,16 +29,18 @@ def board(s3_server: S3Server) -> Iterator[Cluster]:
 
 
 class Submission:
-    """`ray job submit --working-dir . -- python -m jobs.restore ...`."""
+    """`ray job submit --working-dir . -- python -m jobs.JOB ...`."""
 
-    def __init__(self, on: Cluster, name: str, log: Path, *arguments: object, faults: str = "") -> None:
+    def __init__(
+        self, on: Cluster, name: str, log: Path, *arguments: object, faults: str = "", job: str = "restore"
+    ) -> None:
         self.name = name
         self._on = on
         self._environment = environment_of(on.mark, on.ray_environment)
         self._log = log
         runtime = ["--runtime-env-json", json.dumps({"env_vars": {"MIMO_FAULTS": faults}})] if faults else []
         command = [RAY, "job", "submit", "--address", f"http://127.0.0.1:{on.dashboard}", "--submission-id", name]
-        command += ["--working-dir", ".", *runtime, "--", sys.executable, "-m", "jobs.restore", *map(str, arguments)]
+        command += ["--working-dir", ".", *runtime, "--", sys.executable, "-m", f"jobs.{job}", *map(str, arguments)]
         with log.open("wb") as sink:
             self._process = subprocess.Popen(
                 command,
@@ -150,3 +153,31 @@ def test_a_stopped_job_keeps_what_is_committed(tmp_path: Path, board: Cluster) -
     again = Submission(board, "resumed", tmp_path / "log2", *arguments)
     assert again.end() == 0, again.text
     assert "40 restored, 0 failed" in again.text
+
+
+def test_a_stopped_training_leaves_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
+    pairs, output = tmp_path / "pairs", tmp_path / "out"
+    for name in ("blur", "sharp"):
+        (pairs / name).mkdir(parents=True)
+        for sample in sorted((ROOT / "samples" / "blurred").iterdir())[:2]:
+            shutil.copy(sample, pairs / name / sample.name)
+    arguments = (output, "--data", pairs, "--model", "mimo-unet-w8-r1", "--crop", 32, "--batch", 2, "--steps", 500)
+    arguments += ("--workers", 2, "--log-every", 1)
+    log = output / "log.csv"
+    # Three seconds by default, after which Ray kills the job: enough for a checkpoint unless the machine is busy.
+    with cluster(cpus=2, environment={"RAY_JOB_STOP_WAIT_TIME_S": "60"}, dashboard=True) as made:
+        job = Submission(made, "stopped", tmp_path / "log", *arguments, job="train")
+        wait_until(lambda: log.exists() and log.read_text().count("\n") > 3, "three steps")
+        begun = time.monotonic()
+        job.stop()
+        job.end()
+        print(f"stopped after {time.monotonic() - begun:.1f} s")
+        assert job.details()["status"] == "STOPPED"
+        assert "stopped; the same command goes on" in job.text
+        (checkpoint,) = (output / "checkpoint").iterdir()
+        step = int(checkpoint.name.removeprefix("step-"))
+        assert 3 <= step < 500
+        again = Submission(made, "resumed", tmp_path / "log2", *arguments, job="train")
+        assert again.end() == 0, again.text
+    assert f"goes on exactly from step {step}," in again.text
+    assert not [path for path in output.iterdir() if path.name.startswith(".")]
