@@ -205,6 +205,7 @@ def save_weights(
     trained_on: str = "",
     source_sha256: str = "",
     half: bool = True,
+    more: Mapping[str, str] | None = None,
 ) -> str:
     """Write weights as safetensors with the metadata that loading needs, whole or not at all.
 
@@ -215,6 +216,7 @@ def save_weights(
         trained_on: What they learned from, in a few words.
         source_sha256: SHA-256 of the file that they were converted from, if any.
         half: Store float16 instead of float32.
+        more: Further metadata.
 
     Returns:
         The SHA-256 of the written bytes.
@@ -228,6 +230,7 @@ def save_weights(
         "interpolation": spec.interpolation,
         "trained_on": trained_on,
         "source_sha256": source_sha256,
+        **(more or {}),
     }
     data = _canonical(safetensors.torch.save(tensors, metadata))
     write_whole(path, data)

@@ -12,12 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from mimo_core.errors import UsageError
 from mimo_core.network import MULTIPLE
+from mimo_core.quantisation import Quantisation, Steps, activation_steps, weight_steps
 from mimo_core.weights import Weights, write_whole
 
 Output = Literal["image", "residual"]
 
 COMPILER_OPSET = 11
 """The opset that VACC's compiler reads, and the oldest whose `Resize` means what the network does."""
+INT8_OPSET = 13
+"""The oldest in which integers have a scale for each channel."""
 CURRENT_OPSET = 21
 """For runtimes of today; newer ones change nothing in the operators used here."""
 INPUT, OUTPUT = "input", "output"
@@ -31,6 +34,7 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     batch: int | None = None,
     output: Output = "image",
+    int8: bool = False,
 ) -> None:
     """Write the network as an ONNX file, whole or not at all; an existing file is replaced.
 
@@ -44,11 +48,12 @@ def export_onnx(
         size: (height, width) in pixels, multiples of 4; None leaves both dynamic.
         batch: number of images; None leaves it dynamic.
         output: `image`, or `residual`, what the network adds to its input, for who adds that at a higher precision.
+        int8: convolutions in integers, as pairs of QuantizeLinear and DequantizeLinear, for weights that hold ranges.
 
     Raises:
-        UsageError: an opset, size or batch that cannot be.
+        UsageError: an opset, size or batch that cannot be, or int8 of weights that hold no ranges.
     """
-    model = build_onnx(weights, opset=opset, size=size, batch=batch, output=output)
+    model = build_onnx(weights, opset=opset, size=size, batch=batch, output=output, int8=int8)
     write_whole(path, model.SerializeToString())
 
 
@@ -59,6 +64,7 @@ def build_onnx(
     size: tuple[int, int] | None = None,
     batch: int | None = None,
     output: Output = "image",
+    int8: bool = False,
 ) -> onnx.ModelProto:
     """Build and check what `export_onnx` writes; same arguments and errors."""
     newest = onnx.defs.onnx_opset_version()
@@ -70,8 +76,18 @@ def build_onnx(
         raise UsageError(f"a batch holds at least one image, not {batch}")
     if output not in get_args(Output):
         raise UsageError(f"the output is one of {', '.join(get_args(Output))}, not {output!r}")
+    quantisation = Quantisation.of(weights) if int8 else None
+    if int8 and quantisation is None:
+        raise UsageError(f"{weights.source} holds no ranges for int8: make a file that does with `mimo quantize`")
+    if int8 and opset < INT8_OPSET:
+        raise UsageError(f"opset {opset}: int8 with a scale for each channel needs {INT8_OPSET} or later")
 
-    graph = _Graph({name: tensor.numpy() for name, tensor in weights.state.items()}, opset, weights.spec.interpolation)
+    graph = _Graph(
+        {name: tensor.numpy() for name, tensor in weights.state.items()},
+        opset,
+        weights.spec.interpolation,
+        quantisation.ranges if quantisation is not None else {},
+    )
     _network(graph, weights.spec.num_res, output)
     shape = [batch or "batch", 3, *(size or ("height", "width"))]
     model = helper.make_model(
@@ -80,7 +96,7 @@ def build_onnx(
             weights.spec.variant,
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape)],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape)],
-            graph.constants,
+            list(graph.constants.values()),
         ),
         opset_imports=[helper.make_opsetid("", opset)],
         producer_name="mimo-restore",
@@ -93,6 +109,7 @@ def build_onnx(
             "variant": weights.spec.variant,
             "interpolation": weights.spec.interpolation,
             "output": output,
+            "precision": "int8" if int8 else "fp32",
             "weights_sha256": weights.sha256,
         },
     )
@@ -109,16 +126,17 @@ class _Graph:
     state: dict[str, np.ndarray[Any, Any]]
     opset: int
     interpolation: str
+    ranges: dict[str, tuple[float, float]]
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    constants: list[onnx.TensorProto] = field(default_factory=list)
+    constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def add(self, operator: str, inputs: list[str], name: str, **attributes: Any) -> str:
         self.nodes.append(helper.make_node(operator, inputs, [name], name=name, **attributes))
         return name
 
     def constant(self, name: str, values: np.ndarray[Any, Any]) -> str:
-        if all(known.name != name for known in self.constants):
-            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        if name not in self.constants:
+            self.constants[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def conv(self, x: str, name: str, *, stride: int = 1, relu: bool = True) -> str:
@@ -126,7 +144,7 @@ class _Graph:
         side = weight.shape[2]
         result = self.add(
             "Conv",
-            [x, *self._parameters(name)],
+            self._operands(x, name, channels=0),
             f"{name}.conv" if relu else name,
             kernel_shape=[side, side],
             strides=[stride, stride],
@@ -137,7 +155,7 @@ class _Graph:
     def up(self, x: str, name: str) -> str:
         result = self.add(
             "ConvTranspose",
-            [x, *self._parameters(name)],
+            self._operands(x, name, channels=1),
             f"{name}.conv",
             kernel_shape=[4, 4],
             strides=[2, 2],
@@ -164,9 +182,26 @@ class _Graph:
             how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
         return self.add("Resize", [x, region, scales], name, **how)
 
-    def _parameters(self, name: str) -> list[str]:
-        keys = [f"{name}.main.0.weight", f"{name}.main.0.bias"]
-        return [self.constant(key, self.state[key]) for key in keys]
+    def _operands(self, x: str, name: str, *, channels: int) -> list[str]:
+        """Input, weights (whose output channels are on that axis) and bias; the first two through int8 if it has one.
+
+        The bias stays in float32: engines fold it into their integer sums by themselves.
+        """
+        key = f"{name}.main.0.weight"
+        weight, bias = self.state[key], self.constant(f"{name}.main.0.bias", self.state[f"{name}.main.0.bias"])
+        if name not in self.ranges:
+            return [x, self.constant(key, weight), bias]
+        # OpenVINO computes transposed convolutions in integers only where 0 is 0.
+        steps = activation_steps(*self.ranges[name], symmetric=channels == 1)
+        scale, zero = self._map(f"{name}.input", steps)
+        integers = self.add("QuantizeLinear", [x, scale, zero], f"{name}.input.int8")
+        x = self.add("DequantizeLinear", [integers, scale, zero], f"{name}.input")
+        values, steps = weight_steps(weight, channels)
+        inputs = [self.constant(key, values), *self._map(key, steps)]
+        return [x, self.add("DequantizeLinear", inputs, f"{key}.float", axis=channels), bias]
+
+    def _map(self, name: str, steps: Steps) -> list[str]:
+        return [self.constant(f"{name}.scale", steps.scale), self.constant(f"{name}.zero", steps.zero)]
 
 
 def _network(graph: _Graph, blocks: int, output: Output) -> None:

@@ -42,6 +42,7 @@ class SessionSpec:
         weights: the model, with its interpolation; None for engines that hold no network (`identity`).
         threads: CPU threads inside one operation; None leaves the engine's default.
         static_shape: (height, width) that every batch must have, or None.
+        streams: images of a batch that are computed at the same time, where the engine shares its threads among them.
     """
 
     engine: str
@@ -50,10 +51,13 @@ class SessionSpec:
     weights: Weights | None
     threads: int | None = None
     static_shape: tuple[int, int] | None = None
+    streams: int = 1
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"a session needs at least one thread, got {self.threads}")
+        if self.streams < 1:
+            raise UsageError(f"a session computes at least one image at a time, got {self.streams} streams")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from mimo_core.sessions.base import Session, SessionSpec
 
 ENGINES = {
     "identity": "mimo_core.sessions.identity:IdentitySession",
+    "openvino": "mimo_core.sessions.openvino_session:OpenVinoSession",
     "torch": "mimo_core.sessions.torch_session:TorchSession",
 }
 
@@ -22,4 +23,8 @@ def open_session(spec: SessionSpec) -> Session:
     if spec.engine not in ENGINES:
         raise UsageError(f"no engine is named {spec.engine!r}; there are {', '.join(sorted(ENGINES))}")
     module, name = ENGINES[spec.engine].split(":")
-    return cast(Session, getattr(import_module(module), name)(spec))
+    try:
+        engine = getattr(import_module(module), name)
+    except ImportError as error:
+        raise UsageError(f"the engine {spec.engine} cannot be imported here ({error}); choose another one") from error
+    return cast(Session, engine(spec))
