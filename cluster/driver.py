@@ -9,7 +9,7 @@ from cluster.execution import Execution
 from cluster.pool import PoolOptions, WorkerPool
 from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, wants_gpu
 from cluster.resources import Demand
-from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source
+from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from cluster.view import Outcome, View
 from cluster.worker import WorkerSetup
 from mimo_core.config import RestoreConfig, parse_workers
@@ -22,6 +22,8 @@ from mimo_core.progress import count
 from mimo_core.records import scan
 from mimo_core.run import RunFolder
 from mimo_core.storage import Store
+from mimo_core.tuning import Answer, Question
+from mimo_core.tuning import tune as tune_here
 
 
 def restore(config: RestoreConfig, view: View) -> Outcome:
@@ -53,7 +55,13 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         probe = None if connection.embedded else refuse_unseen_output(folder.store)
         gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
         hardware = Hardware.here() if connection.embedded else inspect_hardware(Demand(gpus=int(gpu)), view.say)
-        recipe = settle(config, opening, hardware)
+
+        def tune(question: Question) -> Answer:
+            answer = tune_here(question) if connection.embedded else tune_on_a_node(question, view.say)
+            view.say(answer.reason)
+            return answer
+
+        recipe = settle(config, opening, hardware, tune)
         plan = plan_run(config, folder, opening, recipe, view.say)
         if not connection.embedded:
             refuse_unseen_source(plan.shard(0)[0].source)

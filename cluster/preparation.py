@@ -15,8 +15,10 @@ from mimo_core.imagelist import ImageEntry, list_images
 from mimo_core.plan import Plan, extend, read_plan, write_plan
 from mimo_core.recipe import Recipe
 from mimo_core.run import RunFolder, RunManifest
+from mimo_core.sessions import ENGINES
 from mimo_core.storage import Store, redact
 from mimo_core.tables import list_extension
+from mimo_core.tuning import Answer, Question, tune
 from mimo_core.weights import Weights
 
 # Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
@@ -74,14 +76,16 @@ def entries_of(config: RestoreConfig) -> Iterator[ImageEntry]:
     return islice(list_images(config.source, include=config.include, reference=config.reference), config.limit)
 
 
-def settle(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Recipe:
-    """Return the recipe, and refuse to resume a run by another one.
+def settle(
+    config: RestoreConfig, opening: Opening, hardware: Hardware, tune: Callable[[Question], Answer] = tune
+) -> Recipe:
+    """Return the recipe, and refuse to resume a run by another one; `tune` measures where a choice is left to us.
 
     Raises:
         UsageError: the run in OUTPUT was begun otherwise; the message names each difference.
     """
     manifest = opening.manifest
-    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None)
+    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None, tune)
     if manifest is not None:
         differences = manifest.differences(config, recipe)
         if differences:
@@ -142,7 +146,7 @@ def wants_gpu(config: RestoreConfig, opening: Opening, gpus_in_cluster: float) -
     """Return whether the hardware to look at is a GPU node's."""
     frozen = opening.manifest.recipe if opening.manifest is not None else None
     if config.device == "auto" and frozen is None:
-        return gpus_in_cluster > 0 and config.engine != "identity"
+        return gpus_in_cluster > 0 and (config.engine == "auto" or "cuda" in ENGINES[config.engine].devices)
     return device_type_of(config, None, frozen) == "cuda"
 
 

@@ -18,6 +18,7 @@ from cluster.resources import Demand, describe_shortage, free_slots
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.hardware import Hardware, usable_cores
 from mimo_core.storage import Store, is_local
+from mimo_core.tuning import Answer, Question, tune
 
 # Only shard numbers and the weights pass through the object store.
 _OBJECT_STORE_BYTES = 256 << 20
@@ -186,14 +187,31 @@ def _blind_nodes(ask: Callable[[NodeAffinitySchedulingStrategy], Any]) -> list[s
 
 def inspect_hardware(demand: Demand, say: Callable[[str], None]) -> Hardware:
     """Return what a node that can hold a worker has; waits for such a node and says so."""
-    reference = _inspect.options(num_cpus=demand.cpus, num_gpus=demand.gpus).remote()
+    hardware: Hardware = _on_a_node(_inspect, (), demand, say)
+    return hardware
+
+
+def tune_on_a_node(question: Question, say: Callable[[str], None]) -> Answer:
+    """Return what is fastest on a node that can hold a worker of the CPU.
+
+    Raises:
+        UsageError: nothing there can compute what is asked for.
+    """
+    answer: Answer | UsageError = _on_a_node(_tune, (question,), Demand(cpus=question.threads), say)
+    if isinstance(answer, UsageError):
+        raise answer
+    return answer
+
+
+def _on_a_node(task: Any, arguments: tuple[Any, ...], demand: Demand, say: Callable[[str], None]) -> Any:
+    """Run a task on a node that has what a worker takes; waits for such a node and says so."""
+    reference = task.options(num_cpus=demand.cpus, num_gpus=demand.gpus).remote(*arguments)
     patience = _FIRST_NOTICE_SECONDS
     while not ray.wait([reference], timeout=patience)[0]:
         if not free_slots(demand):
             say(describe_shortage(demand))
             patience = _NOTICE_SECONDS
-    hardware: Hardware = ray.get(reference)
-    return hardware
+    return ray.get(reference)
 
 
 @ray.remote(max_retries=3)
@@ -209,3 +227,11 @@ def _is_folder(path: Path) -> bool:
 @ray.remote(max_retries=3)
 def _inspect() -> Hardware:
     return Hardware.here()
+
+
+@ray.remote(max_retries=3)
+def _tune(question: Question) -> Answer | UsageError:
+    try:
+        return tune(question)
+    except UsageError as error:
+        return error

@@ -62,6 +62,7 @@ class Worker:
                 precision=setup.recipe.precision,
                 weights=weights,
                 threads=setup.recipe.threads,
+                streams=setup.recipe.streams,
             )
             self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults)
         except SystemFailure as failure:

@@ -52,6 +52,7 @@ def _restore(config: BenchConfig) -> int:
     from mimo_core.imagelist import list_images
     from mimo_core.metrics import psnr
     from mimo_core.storage import read_url
+    from mimo_core.tuning import tune
 
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="mimo-bench-") as folder:
@@ -71,7 +72,7 @@ def _restore(config: BenchConfig) -> int:
         hardware = Hardware.here()
         weights = choose_weights(job, None)
         assert weights is not None
-        recipe = choose(job, weights, hardware, None)
+        recipe = choose(job, weights, hardware, None, tune)
         workers = max(1, hardware.cores // (recipe.threads or 1))
         # The same images several times over, each under a key of its own, so that the job has enough to do.
         rows = [

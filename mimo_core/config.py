@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-EngineName = Literal["auto", "torch", "identity"]
+from mimo_core.sessions.registry import ENGINES
+
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FormatName = Literal["same", "png", "jpg", "webp", "tiff"]
 ModeName = Literal["resume", "overwrite", "retry-failed", "extend"]
@@ -70,6 +71,12 @@ def _checked(parser: object, text: str) -> str:
     return text
 
 
+def _engine(text: str) -> str:
+    if text not in ("auto", *ENGINES):
+        raise ValueError(f"expected auto, {', '.join(ENGINES)}, found {text!r}")
+    return text
+
+
 def _workers(text: str) -> str:
     return _checked(parse_workers, text)
 
@@ -111,7 +118,9 @@ class RestoreConfig(BaseModel):
     interpolation: Literal["auto", "nearest", "bilinear"] = Field(
         "auto", description="inner resampling; auto takes it from the weights' metadata, nearest without one"
     )
-    engine: EngineName = Field("auto", description="what computes the network")
+    engine: Annotated[str, AfterValidator(_engine)] = Field(
+        "auto", description=f"what computes the network: auto, {', '.join(ENGINES)}"
+    )
     device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:N")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; the last addition is float32")
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")

@@ -1,6 +1,7 @@
 """What this machine can compute: cores, memory, CUDA, and the precisions that run at full speed."""
 
 import os
+import platform
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,16 @@ def usable_memory() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _first_line("/sys/fs/cgroup/memory.max")
     return min(memory, int(limit)) if limit is not None and limit.isdigit() else memory
+
+
+def cpu_name() -> str:
+    """Return what the CPU calls itself, with what it can compute: machines of equal names compute equally fast."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = {line for line in lines if line.startswith(("model name", "flags", "Features", "cache size"))}
+    return "; ".join(sorted(facts))
 
 
 def peak_memory() -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "save_weights",
     "shipped",
     "spec_of",
+    "weights_by_rule",
 ]
 
 _VARIANTS = {(32, 8): "mimo-unet", (32, 20): "mimo-unet-plus", (16, 4): "mimo-unet-lite"}
@@ -187,6 +188,11 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
         raise WeightsError(f"golden weights exist for {', '.join(shapes)}, not for {variant!r}")
     width, num_res = shapes[variant]
     spec = ModelSpec(width, num_res, cast("Interpolation", interpolation or "nearest"))
+    return weights_by_rule(spec, f"{_GOLDEN}{variant}")
+
+
+def weights_by_rule(spec: ModelSpec, source: str) -> Weights:
+    """Weights of any network by the rule of `golden_weights`."""
     state: dict[str, Tensor] = {}
     digest = hashlib.sha256()
     for index, (name, shape) in enumerate(sorted(_expected_shapes(spec).items())):
@@ -194,7 +200,7 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
         fan_in = torch.Size(shape[1:]).numel()
         state[name] = values * (0.01 if name.endswith(".bias") else 0.5 / fan_in**0.5)
         digest.update(name.encode() + state[name].numpy().tobytes())
-    return Weights(spec, state, digest.hexdigest(), f"{_GOLDEN}{variant}", {"trained_on": "nothing"})
+    return Weights(spec, state, digest.hexdigest(), source, {"trained_on": "nothing"})
 
 
 def save_weights(

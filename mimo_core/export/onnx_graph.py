@@ -193,9 +193,9 @@ class _Graph:
             return [x, self.constant(key, weight), bias]
         # OpenVINO computes transposed convolutions in integers only where 0 is 0.
         steps = activation_steps(*self.ranges[name], symmetric=channels == 1)
-        scale, zero = self._map(f"{name}.input", steps)
-        integers = self.add("QuantizeLinear", [x, scale, zero], f"{name}.input.int8")
-        x = self.add("DequantizeLinear", [integers, scale, zero], f"{name}.input")
+        scale, zero = self._map(f"{name}.range", steps)
+        integers = self.add("QuantizeLinear", [x, scale, zero], f"{name}.int8")
+        x = self.add("DequantizeLinear", [integers, scale, zero], f"{name}.rounded")
         values, steps = weight_steps(weight, channels)
         inputs = [self.constant(key, values), *self._map(key, steps)]
         return [x, self.add("DequantizeLinear", inputs, f"{key}.float", axis=channels), bias]

@@ -8,9 +8,10 @@ from mimo_core.sessions.base import (
     SessionOutOfMemoryError,
     SessionSpec,
 )
-from mimo_core.sessions.registry import ENGINES, open_session
+from mimo_core.sessions.registry import AUTOMATIC, ENGINES, open_session
 
 __all__ = [
+    "AUTOMATIC",
     "ENGINES",
     "DeviceFaultError",
     "Pixels",

@@ -87,14 +87,16 @@ class OpenVinoSession:
     def restore_float(self, batch: Pixels) -> Floats:
         """Return the restored batch as float32 0..1; see `Session.restore_float`."""
         check_batch(batch, self.limits)
-        images: Floats = np.divide(batch, np.float32(np.iinfo(batch.dtype).max), dtype=np.float32)
         try:
+            images: Floats = np.divide(batch, np.float32(np.iinfo(batch.dtype).max), dtype=np.float32)
             requests = self._requests_for(*batch.shape[1:3])
             for start in range(0, len(images), len(requests)):
                 self._add_residuals(images[start : start + len(requests)], requests)
         except MemoryError as error:
-            raise SessionOutOfMemoryError(f"OpenVINO cannot allocate memory for {batch.shape}") from error
+            raise SessionOutOfMemoryError(f"no memory for a batch of shape {batch.shape}") from error
         except RuntimeError as error:
+            # A model that failed to allocate crashes the process in its next call: the next one is compiled anew.
+            self._requests.clear()
             text = str(error).strip().splitlines()[-1]
             if "alloc" in str(error):
                 raise SessionOutOfMemoryError(text) from error
