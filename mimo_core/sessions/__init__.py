@@ -2,11 +2,13 @@
 
 from mimo_core.sessions.base import (
     DeviceFaultError,
+    Monitored,
     Pixels,
     Session,
     SessionLimits,
     SessionOutOfMemoryError,
     SessionSpec,
+    Telemetry,
 )
 from mimo_core.sessions.registry import AUTOMATIC, ENGINES, open_session
 
@@ -14,10 +16,12 @@ __all__ = [
     "AUTOMATIC",
     "ENGINES",
     "DeviceFaultError",
+    "Monitored",
     "Pixels",
     "Session",
     "SessionLimits",
     "SessionOutOfMemoryError",
     "SessionSpec",
+    "Telemetry",
     "open_session",
 ]
