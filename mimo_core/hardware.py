@@ -18,6 +18,7 @@ class Hardware:
         cuda: whether PyTorch sees a CUDA device.
         cuda_bf16: whether that device multiplies bfloat16 in hardware (compute capability 8.0 or later).
         cuda_memory: bytes of memory of that device, 0 without one.
+        vacc_dies: VACC dies, two on a card; counted when asked for.
     """
 
     cores: int
@@ -26,10 +27,11 @@ class Hardware:
     cuda: bool
     cuda_bf16: bool
     cuda_memory: int
+    vacc_dies: int = 0
 
     @classmethod
-    def here(cls) -> "Hardware":
-        """Inspect the machine that this process runs on."""
+    def here(cls, *, vacc_dies: int = 0) -> "Hardware":
+        """Inspect the machine that this process runs on; `vacc_dies` is what the caller knows of these."""
         import torch
 
         cuda = torch.cuda.is_available()
@@ -40,6 +42,7 @@ class Hardware:
             cuda=cuda,
             cuda_bf16=cuda and torch.cuda.get_device_capability()[0] >= 8,
             cuda_memory=torch.cuda.get_device_properties(0).total_memory if cuda else 0,
+            vacc_dies=vacc_dies,
         )
 
 

@@ -15,6 +15,7 @@ class Recipe(BaseModel):
     model: str
     weights: str
     weights_sha256: str
+    compiled_sha256: str = ""
     interpolation: str
     engine: str
     device_type: str
