@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
+from mimo_core.compiled import CompiledModel, choose_compiled, is_compiled, load_compiled
 from mimo_core.config import RestoreConfig, parse_size
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
@@ -31,8 +32,10 @@ class _Calls:
 _CALLS = {"cpu": _Calls(1 << 20, (512, 512), 1), "cuda": _Calls(4 << 20, (1024, 1024), 8)}
 
 
-def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | None:
+def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | CompiledModel | None:
     """Load the weights that the configuration, or the run that it resumes, names; None for the identity engine.
+
+    The vacc engine's are a compiled model: a folder of such models chooses the engine, too.
 
     Raises:
         WeightsError: there are none, or they are not what they should be.
@@ -41,10 +44,16 @@ def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | No
     if config.engine == "identity" or (config.engine == "auto" and frozen is not None and frozen.engine == "identity"):
         return None
     name = config.weights or (frozen.weights if frozen is not None else DEFAULT_WEIGHTS)
-    interpolation = config.interpolation
-    if interpolation == "auto" and frozen is not None:
-        interpolation = cast(Literal["nearest", "bilinear"], frozen.interpolation)
-    weights = load_weights(name, None if interpolation == "auto" else interpolation)
+    weights: Weights | CompiledModel
+    resumed = frozen is not None and frozen.engine == "vacc" and config.weights is None
+    if config.engine == "vacc" or (config.engine == "auto" and (resumed or is_compiled(name))):
+        precision = config.precision if config.precision != "auto" or frozen is None else frozen.precision
+        weights = load_compiled(name, precision)
+    else:
+        interpolation = config.interpolation
+        if interpolation == "auto" and frozen is not None:
+            interpolation = cast(Literal["nearest", "bilinear"], frozen.interpolation)
+        weights = load_weights(name, None if interpolation == "auto" else interpolation)
     if config.model is not None and weights.spec.variant != config.model:
         raise UsageError(f"--model asks for {config.model}, but {name} holds {weights.spec.variant}")
     return weights
@@ -52,7 +61,7 @@ def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | No
 
 def choose(
     config: RestoreConfig,
-    weights: Weights | None,
+    weights: Weights | CompiledModel | None,
     hardware: Hardware,
     frozen: Recipe | None,
     tune: Callable[[Question], Answer],
@@ -69,6 +78,10 @@ def choose(
     Raises:
         UsageError: nothing computes what is asked for.
     """
+    if isinstance(weights, CompiledModel):
+        return choose_compiled(config, weights, frozen)
+    if config.device.startswith("vacc"):
+        raise UsageError(f"--device {config.device}: for VACC cards say --engine vacc and --weights FOLDER")
     device_type = device_type_of(config, hardware, frozen)
     precision = _precision(config, device_type, weights, hardware, frozen)
     threads = _threads(config, device_type, frozen)

@@ -60,8 +60,8 @@ def _tile(text: str) -> str:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise ValueError(f"expected auto, cpu, cuda or cuda:N, found {text!r}")
+    if not re.fullmatch(r"auto|cpu|(cuda|vacc)(:\d+)?", text):
+        raise ValueError(f"expected auto, cpu, cuda, cuda:N, vacc or vacc:N, found {text!r}")
     return text
 
 
@@ -99,7 +99,7 @@ class RestoreConfig(BaseModel):
     # How `--help` groups the options.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "images": ("reference", "include", "limit", "max_pixels"),
-        "network": ("weights", "model", "interpolation", "engine", "device", "precision", "allow_mixed"),
+        "network": ("weights", "model", "interpolation", "engine", "device", "precision", "allow_mixed", "vacc_python"),
         "sizes and tiles": ("size", "tile", "overlap", "batch"),
         "outputs": ("format", "quality"),
         "workers": ("workers", "cpus_per_worker", "shard_size", "timeout"),
@@ -113,7 +113,9 @@ class RestoreConfig(BaseModel):
     include: tuple[str, ...] = Field((), description="also take files whose name matches this glob (repeatable)")
     limit: int | None = Field(None, ge=1, description="plan the first N images only")
 
-    weights: str | None = Field(None, description="shipped name, file or URL (see `mimo weights list`)")
+    weights: str | None = Field(
+        None, description="shipped name, file or URL (see `mimo weights list`); a folder of compiled models for vacc"
+    )
     model: str | None = Field(None, description="variant that the weights must be, such as mimo-unet-plus")
     interpolation: Literal["auto", "nearest", "bilinear"] = Field(
         "auto", description="inner resampling; auto takes it from the weights' metadata, nearest without one"
@@ -121,9 +123,10 @@ class RestoreConfig(BaseModel):
     engine: Annotated[str, AfterValidator(_engine)] = Field(
         "auto", description=f"what computes the network: auto, {', '.join(ENGINES)}"
     )
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda[:N] or vacc[:N]")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; the last addition is float32")
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
+    vacc_python: str | None = Field(None, description="Python that has vaststreamx and NumPy, where this one has not")
 
     size: Annotated[str, AfterValidator(_size)] = Field(
         "native", description="native, or HxW to resize the input (and the reference) as the model zoo does"

@@ -39,6 +39,7 @@ ENGINES = {
     "torch": Engine(
         "mimo_core.sessions.torch_session:TorchSession", "torch", ("cpu", "cuda"), ("fp32", "bf16", "fp16")
     ),
+    "vacc": Engine("mimo_core.sessions.vacc:VaccSession", "numpy", ("vacc",), ("fp16", "int8")),
 }
 AUTOMATIC = ("openvino", "torch")
 """Those among which `auto` chooses, by measurement where several can do what is asked for."""

@@ -70,7 +70,7 @@ def test_values_with_a_form_of_their_own_are_read() -> None:
         ("size", "0x640", "expected HEIGHTxWIDTH"),
         ("size", "-1x5", "expected HEIGHTxWIDTH"),
         ("tile", "big", "expected HEIGHTxWIDTH"),
-        ("device", "gpu", "expected auto, cpu, cuda or cuda:N, found 'gpu'"),
+        ("device", "gpu", "expected auto, cpu, cuda, cuda:N, vacc or vacc:N, found 'gpu'"),
         ("device", "cuda:", "expected auto, cpu"),
         ("workers", "0", "expected 1 <= MIN <= MAX, found '0'"),
         ("workers", "4:2", "expected 1 <= MIN <= MAX"),
@@ -85,7 +85,7 @@ def test_values_with_a_form_of_their_own_are_read() -> None:
         ("limit", 0, "greater than or equal to 1"),
         ("timeout", 0, "greater than 0"),
         ("timeout", float("nan"), "greater than 0|finite"),
-        ("engine", "magic", "expected auto, identity, openvino, torch, found 'magic'"),
+        ("engine", "magic", "expected auto, identity, openvino, torch, vacc, found 'magic'"),
         ("wokers", 3, "Extra inputs are not permitted"),
     ],
 )
@@ -256,6 +256,7 @@ def test_every_choice_is_in_the_fingerprint_but_the_name_of_the_weights() -> Non
     changes = {
         "model": "mimo-unet",
         "weights_sha256": "0" * 64,
+        "compiled_sha256": "0" * 64,
         "interpolation": "bilinear",
         "engine": "other",
         "device_type": "cuda",
