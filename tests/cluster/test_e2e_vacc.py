@@ -147,7 +147,7 @@ def test_each_worker_of_two_cards_has_its_own_die_and_loses_nothing_to_a_fault(
     assert {die for dies in bound.values() for die in dies} == {"0", "1", "2", "3"}
     exact = [key for key in keys if found[key]["tiles"] == 1]
     assert exact == keys
-    assert (found["large.png"]["tiles"], found["small.png"]["tiles"]) == (20, 1)
+    assert (found["large.png"]["tiles"], found["small.png"]["tiles"]) == (12, 1)
     for key in ("small.png", "large.png"):
         assert pixels(output / "images" / key).shape == pixels(source / key).shape
         (output / "images" / key).unlink()

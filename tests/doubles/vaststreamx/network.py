@@ -7,7 +7,7 @@ class Network:
     """The last output, or what it adds to its input, for one image (3, H, W) in 0..1."""
 
     def __init__(self, parameters, blocks, interpolation, residual):
-        self._parameters = {name: values.astype(np.float16).astype(np.float32) for name, values in parameters.items()}
+        self._parameters = {name: _half_precision(values) for name, values in parameters.items()}
         self._blocks = blocks
         self._bilinear = interpolation == "bilinear"
         self._residual = residual
@@ -92,4 +92,6 @@ class Network:
 
 
 def _half_precision(x):
-    return x.astype(np.float16).astype(np.float32)
+    # What is too large for float16 becomes infinite, as on a card.
+    with np.errstate(over="ignore"):
+        return x.astype(np.float16).astype(np.float32)
