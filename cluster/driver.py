@@ -1,5 +1,6 @@
 """The driver of a run: connects to Ray, takes the lease, prepares the run, and lets the pool work on it."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,11 +9,12 @@ import ray
 from cluster.execution import Execution
 from cluster.pool import PoolOptions, WorkerPool
 from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, suit, wants_gpu
-from cluster.resources import Demand
-from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source
+from cluster.resources import VACC, Demand
+from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from cluster.view import Outcome, View
 from cluster.worker import WorkerSetup
 from mimo_core.config import RestoreConfig, parse_workers
+from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.faults import Faults
 from mimo_core.hardware import Hardware
 from mimo_core.lease import Lease
@@ -21,7 +23,10 @@ from mimo_core.plan import read_plan
 from mimo_core.progress import count
 from mimo_core.records import scan
 from mimo_core.run import RunFolder
+from mimo_core.sessions.vacc import count_dies
 from mimo_core.storage import Store
+from mimo_core.tuning import Answer, Question
+from mimo_core.tuning import tune as tune_here
 
 
 def restore(config: RestoreConfig, view: View) -> Outcome:
@@ -46,15 +51,26 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
                     # The last driver died between its last part and this.
                     folder.write_summary(outcome.summary())
             return outcome
-    with connect(config.device) as connection, _leased(folder, view) as lease:
+    dies = _dies_here(config) if opening.vacc else 0
+    with connect(config.device, dies) as connection, _leased(folder, view) as lease:
         if config.mode != "overwrite" and folder.manifest() != opening.manifest:
             # Another driver began the run while this one waited for the lease.
             opening = open_run(config, folder)
         probe = None if connection.embedded else refuse_unseen_output(folder.store)
-        gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
-        hardware = Hardware.here() if connection.embedded else inspect_hardware(Demand(gpus=int(gpu)), view.say)
+        if connection.embedded:
+            hardware = Hardware.here(vacc_dies=dies)
+        else:
+            gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
+            demand = Demand(gpus=int(gpu), custom={VACC: 1} if opening.vacc else {})
+            hardware = inspect_hardware(demand, view.say, config.vacc_python)
+
+        def tune(question: Question) -> Answer:
+            answer = tune_here(question) if connection.embedded else tune_on_a_node(question, view.say)
+            view.say(answer.reason)
+            return answer
+
         opening = suit(config, opening, hardware)
-        recipe = settle(config, opening, hardware)
+        recipe = settle(config, opening, hardware, tune)
         plan = plan_run(config, folder, opening, recipe, view.say)
         if not connection.embedded:
             refuse_unseen_source(plan.shard(0)[0].source)
@@ -63,10 +79,11 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         setup = WorkerSetup(
             store=folder.store,
             recipe=recipe,
-            # Ray shows a worker its own GPU only.
-            device=recipe.device_type,
+            # Ray shows a worker its own GPU only, and tells it which die is its own.
+            device=config.device if config.device.startswith("vacc:") else recipe.device_type,
             options=PipelineOptions(memory=min(2 << 30, hardware.memory // 8)),
             probe=probe,
+            vacc_python=config.vacc_python,
             faults=faults,
         )
         options = PoolOptions(
@@ -90,6 +107,24 @@ def describe(prepared: Prepared, *, chosen: bool) -> str:
         f"{count(plan.num_images, 'image')} in {count(plan.num_shards, 'shard')}; {what}, {recipe.engine}, "
         f"{recipe.precision} on {recipe.device_type}; recipe {recipe.fingerprint()[:12]}"
     )
+
+
+def _dies_here(config: RestoreConfig) -> int:
+    """Return how many VACC dies an embedded Ray has to give out; 0 where a cluster will be asked.
+
+    Raises:
+        SystemFailure: there is none.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return 0
+    dies = count_dies(config.vacc_python)
+    if not dies:
+        raise SystemFailure(
+            ErrorKind.DEVICE,
+            "no VACC card is here: vaststreamx cannot be imported and there is no /dev/vacc*; name a Python that has "
+            "vaststreamx with --vacc-python, or a cluster with RAY_ADDRESS",
+        )
+    return dies
 
 
 @contextmanager

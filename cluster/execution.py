@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cluster.assembly import Assembly
 from cluster.breaker import Breaker
@@ -19,6 +19,7 @@ from mimo_core.lease import Lease
 from mimo_core.progress import RateMeter, RunProgress, count
 from mimo_core.records import Record, now, read_footer, read_part, scan
 from mimo_core.run import RunFolder
+from mimo_core.sessions import Telemetry
 from mimo_core.statistics import Statistics
 from mimo_core.work import Task, TaskResult
 
@@ -42,6 +43,7 @@ class _Tally:
     busy: float = 0.0
     worker_seconds: float = 0.0
     peak_memory: int = 0
+    telemetry: dict[str, Telemetry] = field(default_factory=dict)
 
 
 class Execution:
@@ -150,6 +152,10 @@ class Execution:
         self._tally.images += len(result.records)
         self._tally.busy += result.busy_seconds
         self._tally.peak_memory = max(self._tally.peak_memory, result.peak_memory)
+        if result.telemetry is not None:
+            known = self._tally.telemetry.get(result.device)
+            told = result.telemetry
+            self._tally.telemetry[result.device] = told if known is None else known + told
         self._tally.failed += sum(record.status == "failed" for record in result.records.values())
         self._add(result.task.shard, result.records)
 
@@ -252,6 +258,7 @@ class Execution:
             busy_share=min(1.0, tally.busy / tally.worker_seconds) if tally.worker_seconds else 0.0,
             devices=tuple(sorted(self._devices)),
             peak_memory=tally.peak_memory,
+            telemetry=tally.telemetry,
         )
         self._folder.write_summary(outcome.summary())
         return outcome

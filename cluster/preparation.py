@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from cluster.resources import Demand
+from cluster.resources import VACC, Demand
 from mimo_core.choices import choose, choose_weights, default_weights, device_type_of
+from mimo_core.compiled import CompiledModel
 from mimo_core.config import RestoreConfig
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.globs import Glob, has_magic
@@ -15,13 +16,16 @@ from mimo_core.imagelist import ImageEntry, list_images
 from mimo_core.plan import Plan, extend, read_plan, write_plan
 from mimo_core.recipe import Recipe
 from mimo_core.run import RunFolder, RunManifest
+from mimo_core.sessions import ENGINES
 from mimo_core.storage import Store, redact
 from mimo_core.tables import list_extension
+from mimo_core.tuning import Answer, Question, tune
 from mimo_core.weights import Weights
 
 # Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
 _WORKER_BYTES = 800 << 20
 _GPU_WORKER_CPUS = 4
+_VACC_WORKER_CPUS = 2
 SHARD_SIZE = 64
 _FEW_SHARDS = 8
 _SMALLEST_SHARD = 2
@@ -32,7 +36,12 @@ class Opening:
     """What is known of a run before Ray is asked: the run that is resumed, if any, and the weights."""
 
     manifest: RunManifest | None
-    weights: Weights | None
+    weights: Weights | CompiledModel | None
+
+    @property
+    def vacc(self) -> bool:
+        """Whether workers need a VACC die each."""
+        return isinstance(self.weights, CompiledModel)
 
 
 @dataclass(frozen=True)
@@ -84,14 +93,16 @@ def suit(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Opening
     return replace(opening, weights=choose_weights(config.model_copy(update={"weights": name}), None))
 
 
-def settle(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Recipe:
-    """Return the recipe, and refuse to resume a run by another one.
+def settle(
+    config: RestoreConfig, opening: Opening, hardware: Hardware, tune: Callable[[Question], Answer] = tune
+) -> Recipe:
+    """Return the recipe, and refuse to resume a run by another one; `tune` measures where a choice is left to us.
 
     Raises:
         UsageError: the run in OUTPUT was begun otherwise; the message names each difference.
     """
     manifest = opening.manifest
-    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None)
+    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None, tune)
     if manifest is not None:
         differences = manifest.differences(config, recipe)
         if differences:
@@ -135,8 +146,14 @@ def _sharded(config: RestoreConfig) -> tuple[int, Iterator[ImageEntry]]:
     return size, chain(first, entries)
 
 
-def demand_of(config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights: Weights | None) -> Demand:
+def demand_of(
+    config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights: Weights | CompiledModel | None
+) -> Demand:
     """Return what a worker reserves on its node."""
+    if isinstance(weights, CompiledModel):
+        # The die computes; decoding, encoding and scoring use what cores there are for it.
+        cores = max(1, min(_VACC_WORKER_CPUS, hardware.cores // max(1, hardware.vacc_dies)))
+        return Demand(cpus=config.cpus_per_worker or cores, memory=_WORKER_BYTES, custom={VACC: 1})
     if recipe.device_type == "cuda":
         return Demand(cpus=config.cpus_per_worker or min(_GPU_WORKER_CPUS, hardware.cores), gpus=1)
     width = weights.spec.width if weights is not None else 0
@@ -150,9 +167,11 @@ def demand_of(config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights
 
 def wants_gpu(config: RestoreConfig, opening: Opening, gpus_in_cluster: float) -> bool:
     """Return whether the hardware to look at is a GPU node's."""
+    if opening.vacc:
+        return False
     frozen = opening.manifest.recipe if opening.manifest is not None else None
     if config.device == "auto" and frozen is None:
-        return gpus_in_cluster > 0 and config.engine != "identity"
+        return gpus_in_cluster > 0 and (config.engine == "auto" or "cuda" in ENGINES[config.engine].devices)
     return device_type_of(config, None, frozen) == "cuda"
 
 

@@ -1,11 +1,18 @@
 """What a worker takes from the cluster, what the cluster has, and how to say that it is short."""
 
+import json
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
 from mimo_core.errors import UsageError
+
+# Ray knows nothing of VACC cards: nodes announce their dies under this name, and with the variable set to it when a
+# node starts, each worker is told which of them are its own.
+VACC = "VACC"
+UNITS_VARIABLE = "RAY_custom_unit_instance_resources"
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,19 @@ class Demand:
             "memory": self.memory or None,
             "resources": self.custom or None,
         }
+
+
+def assigned_die() -> int:
+    """Return the place, among its node's, of the die that Ray gave to the actor that this runs in.
+
+    Raises:
+        UsageError: it was given none.
+    """
+    core: Any = ray._private.worker.global_worker
+    identifiers = core.core_worker.resource_ids().get(VACC, [])
+    if not identifiers:
+        raise UsageError("Ray gave this worker no VACC die")
+    return int(identifiers[0][0])
 
 
 def free_slots(demand: Demand) -> int:
@@ -73,3 +93,14 @@ def _free_by_node() -> list[dict[str, float]]:
 
 def _slots(demand: Demand, resources: dict[str, float]) -> int:
     return min(int(resources.get(name, 0) // amount) for name, amount in demand.items().items())
+
+
+def _announcement(python: str | None) -> str:
+    from mimo_core.sessions.vacc import count_dies
+
+    return json.dumps({VACC: count_dies(python)})
+
+
+if __name__ == "__main__":
+    # What a node announces: ray start --resources="$(python -m cluster.resources [VACC_PYTHON])"
+    print(_announcement(next(iter(sys.argv[1:]), None)))

@@ -14,10 +14,12 @@ import ray
 from ray.exceptions import NodeDiedError, RayActorError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.resources import Demand, describe_shortage, free_slots
+from cluster.resources import UNITS_VARIABLE, VACC, Demand, describe_shortage, free_slots
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.hardware import Hardware, usable_cores
+from mimo_core.sessions.vacc import count_dies
 from mimo_core.storage import Store, is_local
+from mimo_core.tuning import Answer, Question, tune
 
 # Only shard numbers and the weights pass through the object store.
 _OBJECT_STORE_BYTES = 256 << 20
@@ -36,15 +38,16 @@ class Connection:
 
 
 @contextmanager
-def connect(device: str = "auto") -> Iterator[Connection]:
+def connect(device: str = "auto", dies: int = 0) -> Iterator[Connection]:
     """Connect to the cluster of `RAY_ADDRESS`, or start an embedded Ray, and disconnect in the end.
 
     Args:
-        device: as asked for; `cuda:N` shows an embedded Ray that GPU alone.
+        device: as asked for; `cuda:N` shows an embedded Ray that GPU alone, `vacc:N` one die.
+        dies: VACC dies of this machine, for an embedded Ray to give out.
 
     Raises:
-        UsageError: the address is of a kind that a driver cannot use, or `cuda:N` is asked of a cluster, where Ray
-            gives out the GPUs.
+        UsageError: the address is of a kind that a driver cannot use, or `cuda:N` or `vacc:N` is asked of a cluster,
+            where Ray gives them out.
         SystemFailure: there is no cluster at the address.
     """
     address = os.environ.get("RAY_ADDRESS", "")
@@ -53,9 +56,10 @@ def connect(device: str = "auto") -> Iterator[Connection]:
             f"RAY_ADDRESS is {address}: a job cannot be driven through that kind of address; "
             "use `ray job submit --working-dir . -- python -m jobs.restore ...`"
         )
+    if ":" in device and address:
+        kind = device.split(":")[0]
+        raise UsageError(f"--device {device}: on a cluster Ray gives out the devices; say --device {kind}")
     if device.startswith("cuda:"):
-        if address:
-            raise UsageError(f"--device {device}: on a cluster Ray gives out the GPUs; say --device cuda")
         os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own notice of this setting would be the first thing that a user of a machine without GPUs reads.
@@ -66,11 +70,13 @@ def connect(device: str = "auto") -> Iterator[Connection]:
             _use_token()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
         else:
+            os.environ.setdefault(UNITS_VARIABLE, VACC)
             # Its processes end with this one, however it ends; those that look for a dead server do so for a minute.
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
             ray.init(
                 address="local",
                 num_cpus=usable_cores(),
+                resources={VACC: min(dies, 1) if device.startswith("vacc:") else dies} if dies else None,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -199,16 +205,34 @@ def _blind_nodes(ask: Callable[[NodeAffinitySchedulingStrategy], Any]) -> list[s
     return sorted(blind)
 
 
-def inspect_hardware(demand: Demand, say: Callable[[str], None]) -> Hardware:
+def inspect_hardware(demand: Demand, say: Callable[[str], None], vacc_python: str | None = None) -> Hardware:
     """Return what a node that can hold a worker has; waits for such a node and says so."""
-    reference = _inspect.options(num_cpus=demand.cpus, num_gpus=demand.gpus).remote()
+    hardware: Hardware = _on_a_node(_inspect, (VACC in demand.custom, vacc_python), demand, say)
+    return hardware
+
+
+def tune_on_a_node(question: Question, say: Callable[[str], None]) -> Answer:
+    """Return what is fastest on a node that can hold a worker of the CPU.
+
+    Raises:
+        UsageError: nothing there can compute what is asked for.
+    """
+    answer: Answer | UsageError = _on_a_node(_tune, (question,), Demand(cpus=question.threads), say)
+    if isinstance(answer, UsageError):
+        raise answer
+    return answer
+
+
+def _on_a_node(task: Any, arguments: tuple[Any, ...], demand: Demand, say: Callable[[str], None]) -> Any:
+    """Run a task on a node that has what a worker takes; waits for such a node and says so."""
+    options = {"num_cpus": demand.cpus, "num_gpus": demand.gpus, "resources": demand.custom or None}
+    reference = task.options(**options).remote(*arguments)
     patience = _FIRST_NOTICE_SECONDS
     while not ray.wait([reference], timeout=patience)[0]:
         if not free_slots(demand):
             say(describe_shortage(demand))
             patience = _NOTICE_SECONDS
-    hardware: Hardware = ray.get(reference)
-    return hardware
+    return ray.get(reference)
 
 
 @ray.remote(max_retries=3)
@@ -222,5 +246,13 @@ def _is_folder(path: Path) -> bool:
 
 
 @ray.remote(max_retries=3)
-def _inspect() -> Hardware:
-    return Hardware.here()
+def _inspect(vacc: bool, vacc_python: str | None) -> Hardware:
+    return Hardware.here(vacc_dies=count_dies(vacc_python) if vacc else 0)
+
+
+@ray.remote(max_retries=3)
+def _tune(question: Question) -> Answer | UsageError:
+    try:
+        return tune(question)
+    except UsageError as error:
+        return error

@@ -1,12 +1,14 @@
 """What the driver tells whoever started it: messages, progress, and in the end the outcome."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from mimo_core.plan import Plan
 from mimo_core.progress import RunProgress
 from mimo_core.recipe import Recipe
 from mimo_core.records import now
+from mimo_core.sessions import Telemetry
 from mimo_core.statistics import Statistics
 
 
@@ -33,6 +35,7 @@ class Outcome:
         busy_share: share of the workers' time in which their accelerators computed, 0..1.
         devices: names of the devices used.
         peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
+        telemetry: what devices told of themselves, by host and device; empty where they do not.
     """
 
     statistics: Statistics
@@ -43,6 +46,7 @@ class Outcome:
     busy_share: float
     devices: tuple[str, ...]
     peak_memory: int
+    telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """Return the document of summary.json."""
@@ -57,5 +61,6 @@ class Outcome:
                 "busy_share": round(self.busy_share, 4),
                 "devices": self.devices,
                 "peak_memory": self.peak_memory,
+                "telemetry": {name: asdict(told) for name, told in sorted(self.telemetry.items())},
             },
         }

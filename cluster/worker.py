@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import ray
 
+from cluster.resources import assigned_die
+from mimo_core.compiled import CompiledModel
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.faults import Faults
 from mimo_core.pipeline import Pipeline, PipelineOptions
@@ -30,6 +32,7 @@ class WorkerSetup:
     device: str
     options: PipelineOptions
     probe: str | None = None
+    vacc_python: str | None = None
     faults: Faults = field(default_factory=Faults)
 
 
@@ -47,7 +50,7 @@ class WorkerInfo:
 class Worker:
     """Opens its session when made; a failure to do so is the error of `ready`."""
 
-    def __init__(self, setup: WorkerSetup, weights: Weights | None) -> None:
+    def __init__(self, setup: WorkerSetup, weights: Weights | CompiledModel | None) -> None:
         self._pipeline: Pipeline | None = None
         self._failure: SystemFailure | None = None
         try:
@@ -58,10 +61,13 @@ class Worker:
                 )
             spec = SessionSpec(
                 engine=setup.recipe.engine,
-                device=setup.device,
+                device=f"vacc:{assigned_die()}" if setup.device == "vacc" else setup.device,
                 precision=setup.recipe.precision,
-                weights=weights,
+                weights=weights if isinstance(weights, Weights) else None,
+                compiled=weights if isinstance(weights, CompiledModel) else None,
                 threads=setup.recipe.threads,
+                streams=setup.recipe.streams,
+                vacc_python=setup.vacc_python,
             )
             self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults)
         except SystemFailure as failure:

@@ -21,7 +21,8 @@ _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 def parse(config: type[C], argv: Sequence[str], program: str) -> C:
     """Return the configuration that the command line asks for, over the values of `--config FILE.yaml`.
 
-    Required fields are positional arguments, the others are options of the same name with dashes.
+    Required fields are positional arguments, and those that the class names in `POSITIONAL`; the others are options of
+    the same name with dashes.
 
     Raises:
         UsageError: a value, an option or the file is wrong; the message names it.
@@ -44,7 +45,7 @@ def _parser(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
     groups = {title: parser.add_argument_group(title) for title in titles}
     home = {name: groups[title] for title, names in titles.items() for name in names}
     for name, field in config.model_fields.items():
-        if field.is_required():
+        if _positional(config, name):
             # Optional for argparse, because the YAML file may hold it; the configuration class insists on it.
             parser.add_argument(name, metavar=name.upper(), nargs="?", help=field.description)
         else:
@@ -72,6 +73,10 @@ def _add_option(parser: argparse._ActionsContainer, name: str, field: FieldInfo)
 def option(name: str) -> str:
     """Return the option of a field: `shard_size` is `--shard-size`."""
     return "--" + name.replace("_", "-")
+
+
+def _positional(config: type[BaseModel], name: str) -> bool:
+    return config.model_fields[name].is_required() or name in getattr(config, "POSITIONAL", ())
 
 
 def _without_none(annotation: Any) -> Any:
@@ -121,8 +126,8 @@ def _near(unknown: Sequence[str], config: type[BaseModel]) -> str:
 
 def _explain(error: Any, config: type[BaseModel]) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
-    field = config.model_fields.get(name)
-    label = (name.upper() if field is None or field.is_required() else option(name)) if name else config.__name__
+    argument = name not in config.model_fields or _positional(config, name)
+    label = (name.upper() if argument else option(name)) if name else config.__name__
     if error["type"] == "missing":
         return f"{label} is missing"
     if error["type"] == "literal_error":

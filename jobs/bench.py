@@ -60,6 +60,8 @@ def _restore(config: BenchConfig) -> int:
     from mimo_core.imagelist import list_images
     from mimo_core.metrics import psnr
     from mimo_core.storage import read_url
+    from mimo_core.tuning import tune
+    from mimo_core.weights import Weights
 
     console = Console(highlight=False)
     with tempfile.TemporaryDirectory(prefix="mimo-bench-") as folder:
@@ -78,8 +80,9 @@ def _restore(config: BenchConfig) -> int:
             raise UsageError("the benchmark takes 8-bit images")
         hardware = Hardware.here()
         weights = choose_weights(job, None)
-        assert weights is not None
-        recipe = choose(job, weights, hardware, None)
+        if not isinstance(weights, Weights):
+            raise UsageError("the benchmark compares with the plain loop, so it takes weights, not a compiled model")
+        recipe = choose(job, weights, hardware, None, tune)
         workers = max(1, hardware.cores // (recipe.threads or 1))
         # The same images several times over, each under a key of its own, so that the job has enough to do.
         rows = [

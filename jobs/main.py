@@ -14,6 +14,7 @@ JOBS = {
     "status": "show how far a run is, from any machine, while it works or after",
     "verify": "check a finished run: every image once, every output as its record says",
     "weights": "list, inspect and convert network weights",
+    "export": "write a network as ONNX, for other runtimes and compilers",
     "train": "train or fine-tune weights",
     "bench": "measure restoring on this machine",
 }

@@ -32,6 +32,8 @@ def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")
+    if outcome.telemetry:
+        table.add_row("devices", _devices(outcome))
     table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
     table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
     console.print(table)
@@ -73,6 +75,15 @@ def _stages(statistics: Statistics) -> str:
         return "-"
     shares = ((stage, 100 * statistics.stage_ms.get(stage, 0.0) / total) for stage in STAGES)
     return ", ".join(f"{stage} {share:.0f}%" for stage, share in shares)
+
+
+def _devices(outcome: Outcome) -> str:
+    told = list(outcome.telemetry.values())
+    together = sum(told[1:], told[0])
+    return (
+        f"{count(len(told), 'device')}: {together.temperature:.0f} °C at most, {together.power:.1f} W and "
+        f"{together.utilisation:.0f}% utilisation on average, {size(together.memory)} at most on one"
+    )
 
 
 def _scores(statistics: Statistics) -> list[tuple[str, str]]:

@@ -100,7 +100,9 @@ def _work(
 
 
 def _open(recipe: Recipe, weights: Weights | None, threads: int | None) -> Restorer:
-    spec = SessionSpec(recipe.engine, recipe.device_type, recipe.precision, weights, threads)
+    spec = SessionSpec(
+        recipe.engine, recipe.device_type, recipe.precision, weights, threads=threads, streams=recipe.streams
+    )
     return Restorer(open_session(spec), TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch))
 
 

@@ -1,19 +1,23 @@
 """From a configuration to a recipe: every automatic choice is made here, once, and frozen with the run."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
+from mimo_core.compiled import CompiledModel, choose_compiled, is_compiled, load_compiled
 from mimo_core.config import RestoreConfig, parse_size
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
+from mimo_core.quantisation import KEY
 from mimo_core.recipe import Recipe
 from mimo_core.restorer import TilePolicy
-from mimo_core.sessions import ENGINES
+from mimo_core.sessions import AUTOMATIC, ENGINES
+from mimo_core.sessions.base import Precision
+from mimo_core.tuning import Answer, Question
 from mimo_core.weights import Weights, load_weights, shipped
 
 _DEFAULTS = ("mimo-unet-lite", "mimo-unet")
 """Weights for those who name none, the cheapest first."""
-_PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,10 @@ class _Calls:
 _CALLS = {"cpu": _Calls(1 << 20, (512, 512), 1), "cuda": _Calls(4 << 20, (1024, 1024), 8)}
 
 
-def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | None:
+def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | CompiledModel | None:
     """Load the weights that the configuration, or the run that it resumes, names; None for the identity engine.
+
+    The vacc engine's are a compiled model: a folder of such models chooses the engine, too.
 
     Raises:
         WeightsError: there are none, or they are not what they should be.
@@ -39,10 +45,16 @@ def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | No
     if config.engine == "identity" or (config.engine == "auto" and frozen is not None and frozen.engine == "identity"):
         return None
     name = config.weights or (frozen.weights if frozen is not None else default_weights("cpu"))
-    interpolation = config.interpolation
-    if interpolation == "auto" and frozen is not None:
-        interpolation = cast(Literal["nearest", "bilinear"], frozen.interpolation)
-    weights = load_weights(name, None if interpolation == "auto" else interpolation)
+    weights: Weights | CompiledModel
+    resumed = frozen is not None and frozen.engine == "vacc" and config.weights is None
+    if config.engine == "vacc" or (config.engine == "auto" and (resumed or is_compiled(name))):
+        precision = config.precision if config.precision != "auto" or frozen is None else frozen.precision
+        weights = load_compiled(name, precision)
+    else:
+        interpolation = config.interpolation
+        if interpolation == "auto" and frozen is not None:
+            interpolation = cast(Literal["nearest", "bilinear"], frozen.interpolation)
+        weights = load_weights(name, None if interpolation == "auto" else interpolation)
     if config.model is not None and weights.spec.variant != config.model:
         raise UsageError(f"--model asks for {config.model}, but {name} holds {weights.spec.variant}")
     return weights
@@ -54,7 +66,13 @@ def default_weights(device_type: str) -> str:
     return next(name for name in (_DEFAULTS if device_type == "cpu" else _DEFAULTS[::-1]) if name in trained)
 
 
-def choose(config: RestoreConfig, weights: Weights | None, hardware: Hardware, frozen: Recipe | None) -> Recipe:
+def choose(
+    config: RestoreConfig,
+    weights: Weights | CompiledModel | None,
+    hardware: Hardware,
+    frozen: Recipe | None,
+    tune: Callable[[Question], Answer],
+) -> Recipe:
     """Resolve every option into the recipe of the run.
 
     Args:
@@ -62,13 +80,25 @@ def choose(config: RestoreConfig, weights: Weights | None, hardware: Hardware, f
         weights: what `choose_weights` gave.
         hardware: a node that will hold a worker.
         frozen: the recipe of the run that is resumed; its choices stand wherever the user leaves the choice to us.
+        tune: measures what is fastest on such a node; asked where a new run leaves engine or tile to us.
+
+    Raises:
+        UsageError: nothing computes what is asked for.
     """
-    if config.engine not in ("auto", *ENGINES):
-        raise UsageError(f"no engine is named {config.engine!r}; there are {', '.join(sorted(ENGINES))}")
-    if config.precision not in ("auto", *_PRECISIONS):
-        raise UsageError(f"--precision {config.precision}: no engine here computes in it; use {', '.join(_PRECISIONS)}")
+    if isinstance(weights, CompiledModel):
+        return choose_compiled(config, weights, frozen)
+    if config.device.startswith("vacc"):
+        raise UsageError(f"--device {config.device}: for VACC cards say --engine vacc and --weights FOLDER")
     device_type = device_type_of(config, hardware, frozen)
+    precision = _precision(config, device_type, weights, hardware, frozen)
+    threads = _threads(config, device_type, frozen)
+    engines = _engines(config, device_type, precision, weights, frozen)
     calls = _CALLS[device_type]
+    if weights is not None and frozen is None and (len(engines) > 1 or config.tile == "auto") and device_type == "cpu":
+        spec = weights.spec
+        answer = tune(Question(engines, precision, spec.width, spec.interpolation, threads or 1, config.overlap))
+        engines = (answer.engine,)
+        calls = replace(calls, tile=(answer.tile, answer.tile), pixels=answer.call_pixels)
     if config.tile == "auto":
         tile = frozen.tile if frozen is not None else calls.tile
         call_pixels = frozen.call_pixels if frozen is not None else calls.pixels
@@ -83,15 +113,15 @@ def choose(config: RestoreConfig, weights: Weights | None, hardware: Hardware, f
         weights=weights.source if weights is not None else "none",
         weights_sha256=weights.sha256 if weights is not None else "",
         interpolation=weights.spec.interpolation if weights is not None else "none",
-        engine="identity" if weights is None else "torch",
+        engine=engines[0],
         device_type=device_type,
-        precision=_precision(config, device_type, hardware, frozen),
+        precision=precision,
         size=None if config.size == "native" else parse_size(config.size),
         tile=tile,
         overlap=config.overlap,
         call_pixels=call_pixels,
         batch=batch,
-        threads=_threads(config, device_type, frozen),
+        threads=threads,
         max_pixels=config.max_pixels,
         format=config.format,
         quality=config.quality,
@@ -102,12 +132,32 @@ def choose(config: RestoreConfig, weights: Weights | None, hardware: Hardware, f
 
 
 def device_type_of(config: RestoreConfig, hardware: Hardware | None, frozen: Recipe | None) -> str:
-    """Return `cpu` or `cuda`: as asked for, else as the run began, else the best of the hardware."""
+    """Return `cpu` or `cuda`: as asked for, else as the run began, else the best of the hardware that can be used."""
     if config.device != "auto":
         return config.device.split(":")[0]
     if frozen is not None:
         return frozen.device_type
-    return "cuda" if hardware is not None and hardware.cuda and config.engine != "identity" else "cpu"
+    usable = config.engine == "auto" or "cuda" in ENGINES[config.engine].devices
+    return "cuda" if hardware is not None and hardware.cuda and usable else "cpu"
+
+
+def _engines(
+    config: RestoreConfig, device_type: str, precision: Precision, weights: Weights | None, frozen: Recipe | None
+) -> tuple[str, ...]:
+    """Return the engines that can do it, one where there is nothing to choose."""
+    if weights is None:
+        return ("identity",)
+    asked = AUTOMATIC if config.engine == "auto" else (config.engine,)
+    able = tuple(one for one in asked if device_type in ENGINES[one].devices and precision in ENGINES[one].precisions)
+    if frozen is not None and frozen.engine in able:
+        return (frozen.engine,)
+    if not able:
+        every = "; ".join(
+            f"{one} computes on {' or '.join(ENGINES[one].devices)} in {', '.join(ENGINES[one].precisions)}"
+            for one in asked
+        )
+        raise UsageError(f"nothing computes in {precision} on {device_type} with --engine {config.engine}: {every}")
+    return able
 
 
 def _threads(config: RestoreConfig, device_type: str, frozen: Recipe | None) -> int | None:
@@ -123,16 +173,17 @@ def _threads(config: RestoreConfig, device_type: str, frozen: Recipe | None) -> 
 
 
 def _precision(
-    config: RestoreConfig, device_type: str, hardware: Hardware, frozen: Recipe | None
-) -> Literal["fp32", "bf16", "fp16", "int8"]:
-    if config.precision == "int8":
-        raise UsageError("--precision int8: the torch engine computes in fp32, bf16 or fp16")
+    config: RestoreConfig, device_type: str, weights: Weights | None, hardware: Hardware, frozen: Recipe | None
+) -> Precision:
     if config.precision != "auto":
         return config.precision
     if frozen is not None:
         return frozen.precision
-    if config.engine == "identity":
+    if weights is None:
         return "fp32"
+    if KEY in weights.metadata and device_type == "cpu" and config.engine in ("auto", "openvino"):
+        # Somebody took the trouble to quantise them.
+        return "int8"
     # bfloat16 has float32's range, so that no activation overflows, and the image itself is added in float32.
     fast = hardware.cuda_bf16 if device_type == "cuda" else hardware.cpu_bf16
     return "bf16" if fast else "fp32"

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-EngineName = Literal["auto", "torch", "identity"]
+from mimo_core.sessions.registry import ENGINES
+
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FormatName = Literal["same", "png", "jpg", "webp", "tiff"]
 ModeName = Literal["resume", "overwrite", "retry-failed", "extend"]
@@ -59,14 +60,20 @@ def _tile(text: str) -> str:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
-        raise ValueError(f"expected auto, cpu, cuda or cuda:N, found {text!r}")
+    if not re.fullmatch(r"auto|cpu|(cuda|vacc)(:\d+)?", text):
+        raise ValueError(f"expected auto, cpu, cuda, cuda:N, vacc or vacc:N, found {text!r}")
     return text
 
 
 def _checked(parser: object, text: str) -> str:
     assert callable(parser)
     parser(text)
+    return text
+
+
+def _engine(text: str) -> str:
+    if text not in ("auto", *ENGINES):
+        raise ValueError(f"expected auto, {', '.join(ENGINES)}, found {text!r}")
     return text
 
 
@@ -92,7 +99,7 @@ class RestoreConfig(BaseModel):
     # How `--help` groups the options.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "images": ("reference", "include", "limit", "max_pixels"),
-        "network": ("weights", "model", "interpolation", "engine", "device", "precision", "allow_mixed"),
+        "network": ("weights", "model", "interpolation", "engine", "device", "precision", "allow_mixed", "vacc_python"),
         "sizes and tiles": ("size", "tile", "overlap", "batch"),
         "outputs": ("format", "quality"),
         "workers": ("workers", "cpus_per_worker", "shard_size", "timeout"),
@@ -106,15 +113,20 @@ class RestoreConfig(BaseModel):
     include: tuple[str, ...] = Field((), description="also take files whose name matches this glob (repeatable)")
     limit: int | None = Field(None, ge=1, description="plan the first N images only")
 
-    weights: str | None = Field(None, description="shipped name, file or URL (see `mimo weights list`)")
+    weights: str | None = Field(
+        None, description="shipped name, file or URL (see `mimo weights list`); a folder of compiled models for vacc"
+    )
     model: str | None = Field(None, description="variant that the weights must be, such as mimo-unet-plus")
     interpolation: Literal["auto", "nearest", "bilinear"] = Field(
         "auto", description="inner resampling; auto takes it from the weights' metadata, nearest without one"
     )
-    engine: EngineName = Field("auto", description="what computes the network")
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:N")
+    engine: Annotated[str, AfterValidator(_engine)] = Field(
+        "auto", description=f"what computes the network: auto, {', '.join(ENGINES)}"
+    )
+    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda[:N] or vacc[:N]")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; the last addition is float32")
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
+    vacc_python: str | None = Field(None, description="Python that has vaststreamx and NumPy, where this one has not")
 
     size: Annotated[str, AfterValidator(_size)] = Field(
         "native", description="native, or HxW to resize the input (and the reference) as the model zoo does"

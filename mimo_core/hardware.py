@@ -1,6 +1,7 @@
 """What this machine can compute: cores, memory, CUDA, and the precisions that run at full speed."""
 
 import os
+import platform
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ class Hardware:
         cuda: whether PyTorch sees a CUDA device.
         cuda_bf16: whether that device multiplies bfloat16 in hardware (compute capability 8.0 or later).
         cuda_memory: bytes of memory of that device, 0 without one.
+        vacc_dies: VACC dies, two on a card; counted when asked for.
     """
 
     cores: int
@@ -25,10 +27,11 @@ class Hardware:
     cuda: bool
     cuda_bf16: bool
     cuda_memory: int
+    vacc_dies: int = 0
 
     @classmethod
-    def here(cls) -> "Hardware":
-        """Inspect the machine that this process runs on."""
+    def here(cls, *, vacc_dies: int = 0) -> "Hardware":
+        """Inspect the machine that this process runs on; `vacc_dies` is what the caller knows of these."""
         import torch
 
         cuda = torch.cuda.is_available()
@@ -39,6 +42,7 @@ class Hardware:
             cuda=cuda,
             cuda_bf16=cuda and torch.cuda.get_device_capability()[0] >= 8,
             cuda_memory=torch.cuda.get_device_properties(0).total_memory if cuda else 0,
+            vacc_dies=vacc_dies,
         )
 
 
@@ -59,17 +63,36 @@ def usable_memory() -> int:
     return min(memory, int(limit)) if limit is not None and limit.isdigit() else memory
 
 
+def cpu_name() -> str:
+    """Return what the CPU calls itself, with what it can compute: machines of equal names compute equally fast."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = {line for line in lines if line.startswith(("model name", "flags", "Features", "cache size"))}
+    return "; ".join(sorted(facts))
+
+
 def peak_memory() -> int:
     """Return the most main memory that this process has held so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def int8_saturates() -> bool:
+    """Return whether this CPU adds products of 8-bit integers in 16 bits, where they overflow: x86 without VNNI."""
+    flags = _cpu_flags()
+    return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
 def _cpu_has_bf16() -> bool:
+    return bool(_cpu_flags() & {"avx512_bf16", "amx_bf16"})
+
+
+def _cpu_flags() -> set[str]:
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+        return set()
 
 
 def _first_line(path: str) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,11 +14,11 @@ from mimo_core.faults import Faults
 from mimo_core.hardware import peak_memory
 from mimo_core.memory import MemoryBudget
 from mimo_core.plan import PlanRow, read_shard
-from mimo_core.progress import ProgressBoard, Snapshot
+from mimo_core.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record
 from mimo_core.restorer import Restoration, Restorer, TilePolicy
-from mimo_core.sessions import SessionSpec, open_session
+from mimo_core.sessions import Monitored, SessionSpec, Telemetry, open_session
 from mimo_core.stages import Loaded, Stages
 from mimo_core.storage import Store
 from mimo_core.work import Task, TaskResult
@@ -45,8 +46,9 @@ class PipelineOptions:
 class _Running:
     """A task on its way: its records so far, the failure that stopped it, and what of it is still under way."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, conclude: Callable[[_Running], TaskResult]) -> None:
         self.task = task
+        self._conclude = conclude
         self.future: Future[TaskResult] = Future()
         self.records: dict[int, Record] = {}
         self.failure: tuple[ErrorKind, str] | None = None
@@ -59,6 +61,11 @@ class _Running:
         """Stop the task as a whole; the first failure is the one that is told."""
         with self._lock:
             self.failure = self.failure or (kind, message)
+
+    def worked(self, seconds: float) -> None:
+        """Note for how long the accelerator computed for it."""
+        with self._lock:
+            self.busy += seconds
 
     def begin(self) -> None:
         """Note that one more image is under way."""
@@ -75,7 +82,7 @@ class _Running:
             # A shard that is never complete would make the run end as if all were well.
             missing = sorted(set(self.task.rows) - self.records.keys())
             self.failure = ErrorKind.INTERNAL, f"rows {missing[:5]} of shard {self.task.shard} came out without records"
-        self.future.set_result(TaskResult(self.task, self.records, self.failure, self.busy, peak_memory()))
+        self.future.set_result(self._conclude(self))
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,9 @@ class _Item:
     index: int
     row: PlanRow
     loading: Future[Loaded]
+
+
+_Group = list[tuple[_Item, Loaded]]
 
 
 @dataclass(frozen=True)
@@ -102,7 +112,8 @@ class Pipeline:
     Three kinds of threads work in it. The feeder reads the rows of each task and hands them to the readers, in order,
     as far ahead as the bounds allow; the inferring thread takes the loaded images in the same order, groups
     neighbours of equal shape into batches, and never waits for storage as long as the readers keep up; the writers
-    finish each image.
+    finish each image. Where the session takes several calls at once, the inferring thread hands single images on to so
+    many threads, so that the accelerator does not wait while the host prepares one image and puts another together.
 
     Raises:
         SystemFailure: the session cannot be opened.
@@ -115,6 +126,8 @@ class Pipeline:
         self._policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
         self._spec = spec
         self._board = ProgressBoard()
+        self._clock = BusyClock()
+        self._take_telemetry: Callable[[], Telemetry | None] = lambda: None
         self._budget = MemoryBudget(options.memory, recipe.batch)
         self._window = threading.BoundedSemaphore(options.readers + options.writers + 2 * recipe.batch)
         self._tasks: queue.SimpleQueue[_Running | None] = queue.SimpleQueue()
@@ -133,7 +146,7 @@ class Pipeline:
 
     def submit(self, task: Task) -> Future[TaskResult]:
         """Queue a task; its result holds one record for each of its rows, or the failure that stopped it."""
-        running = _Running(task)
+        running = _Running(task, self._conclude)
         self._tasks.put(running)
         return running.future
 
@@ -148,6 +161,17 @@ class Pipeline:
             thread.join()
         self._readers.shutdown()
         self._writers.shutdown()
+
+    def _conclude(self, running: _Running) -> TaskResult:
+        return TaskResult(
+            running.task,
+            running.records,
+            running.failure,
+            running.busy,
+            peak_memory(),
+            f"{platform.node()} {self.device_name}",
+            self._take_telemetry(),
+        )
 
     # Feeding
 
@@ -191,13 +215,24 @@ class Pipeline:
         except BaseException as error:  # noqa: BLE001 - the constructor raises it
             self._opened.set_exception(error)
             return
+        if isinstance(session, Monitored):
+            self._take_telemetry = session.take_telemetry
         self._opened.set_result(session.device_name)
         restorer = Restorer(session, self._policy)
-        group: list[tuple[_Item, Loaded]] = []
+        if restorer.calls == 1:
+            self._infer_in_groups(lambda group: self._infer(restorer, group), self._policy.batch_of)
+        else:
+            with ThreadPoolExecutor(restorer.calls, "infer") as threads:
+                self._infer_in_groups(lambda group: threads.submit(self._infer, restorer, group), lambda *_: 1)
+        session.close()
+
+    def _infer_in_groups(self, infer: Callable[[_Group], object], most: Callable[[int, int], int]) -> None:
+        """Take the loaded images in order and infer neighbours of equal shape together, at most so many."""
+        group: _Group = []
         while (item := self._loaded.get()) is not None:
             if isinstance(item, _TaskEnd):
                 # Batches end with their task, so that they depend on the plan alone.
-                self._infer(restorer, group)
+                infer(group)
                 group = []
                 item.running.end()
                 continue
@@ -205,13 +240,12 @@ class Pipeline:
             if loaded is None:
                 continue
             if group and not loaded.like(group[0][1]):
-                self._infer(restorer, group)
+                infer(group)
                 group = []
             group.append((item, loaded))
-            if len(group) == self._policy.batch_of(*loaded.pixels.shape[:2]):
-                self._infer(restorer, group)
+            if len(group) == most(*loaded.pixels.shape[:2]):
+                infer(group)
                 group = []
-        session.close()
 
     def _loaded_or_recorded(self, item: _Item) -> Loaded | None:
         """Wait for the image; where it cannot be loaded, see to its record and return None."""
@@ -227,15 +261,16 @@ class Pipeline:
         self._release(item)
         return None
 
-    def _infer(self, restorer: Restorer, group: list[tuple[_Item, Loaded]]) -> None:
+    def _infer(self, restorer: Restorer, group: _Group) -> None:
         if not group:
             return
         running = group[0][0].running
         restorations: Sequence[Restoration | Exception]
         try:
-            restorations, seconds = self._stages.infer(
-                restorer, running.task, [(item.index, item.row, loaded) for item, loaded in group]
-            )
+            with self._clock.work(running.worked):
+                restorations, seconds = self._stages.infer(
+                    restorer, running.task, [(item.index, item.row, loaded) for item, loaded in group]
+                )
         except SystemFailure as failure:
             running.fail(failure.kind, str(failure))
             restorations, seconds = [], 0.0
@@ -246,7 +281,6 @@ class Pipeline:
                     self._infer(restorer, [one])
                 return
             restorations, seconds = [error], 0.0
-        running.busy += seconds
         for (item, loaded), restoration in zip(group, restorations, strict=False):
             self._writers.submit(self._write, item, loaded, restoration, seconds / len(group))
         if not restorations:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -83,6 +83,31 @@ class Stopwatch:
     """The duration of a stage, set when it ends."""
 
     milliseconds: float = 0.0
+
+
+class BusyClock:
+    """The time in which something is under way, however much at once; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active = 0
+        self._since = 0.0
+
+    @contextmanager
+    def work(self, note: Callable[[float], None]) -> Iterator[None]:
+        """Count the block as work; `note` gets the seconds that nothing which ended before has got already."""
+        with self._lock:
+            if not self._active:
+                self._since = time.monotonic()
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                now = time.monotonic()
+                seconds, self._since = now - self._since, now
+                self._active -= 1
+            note(seconds)
 
 
 @dataclass(frozen=True)

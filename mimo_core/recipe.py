@@ -15,6 +15,7 @@ class Recipe(BaseModel):
     model: str
     weights: str
     weights_sha256: str
+    compiled_sha256: str = ""
     interpolation: str
     engine: str
     device_type: str
@@ -33,6 +34,11 @@ class Recipe(BaseModel):
     def model_name(self) -> str:
         """The variant, with the weights where these go by another name."""
         return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
+
+    @property
+    def streams(self) -> int:
+        """Images of a batch that a session of the CPU computes at the same time: one for each of its threads."""
+        return max(1, min(self.batch, self.threads or 1))
 
     def columns(self) -> dict[str, Any]:
         """Return what the record of every image says of the recipe."""

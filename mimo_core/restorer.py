@@ -1,16 +1,19 @@
 """Images of any size through a session: padding, tiles, batches, and smaller steps when memory runs out."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.preprocess import crop_to, multiple_above, pad_to_multiple
 from mimo_core.sessions import Pixels, Session, SessionOutOfMemoryError
-from mimo_core.tiling import BandBlender, TileGrid
+from mimo_core.tiling import BandBlender, Tile, TileGrid
 
 # Below this a tile is little more than its own overlap.
 _SMALLEST_TILE = 128
@@ -64,7 +67,10 @@ class Restoration:
 
 
 class Restorer:
-    """Restores images with one session by one policy, within the session's limits. Use it on the session's thread."""
+    """Restores images with one session by one policy, within the session's limits.
+
+    Use it on the session's thread, or on as many threads as `calls` says.
+    """
 
     def __init__(self, session: Session, policy: TilePolicy) -> None:
         self._session = session
@@ -72,6 +78,8 @@ class Restorer:
         self._policy = policy
         self._multiple = session.limits.multiple_of
         self._tile = self._tile_within_limits()
+        self.calls = min(session.limits.calls, policy.batch)
+        self._callers = ThreadPoolExecutor(self.calls, "call") if self.calls > 1 else None
 
     def restore(
         self, images: Sequence[Pixels], tick: Callable[[], None] = lambda: None
@@ -153,7 +161,8 @@ class Restorer:
     def _in_fewer_tiles_at_once(self, image: Pixels, grid: TileGrid, tick: Callable[[], None]) -> Restoration:
         """Halve the number of tiles in a call until they fit; raises SessionOutOfMemoryError if not even one does."""
         tile = grid.tile_height, grid.tile_width
-        size = max(1, min(self._policy.batch_of(*tile), self._most(*tile)))
+        # Calls side by side need not be large.
+        size = 1 if self.calls > 1 else max(1, min(self._policy.batch_of(*tile), self._most(*tile)))
         fallback = None
         while True:
             try:
@@ -183,11 +192,28 @@ class Restorer:
 
     def _in_tiles(self, image: Pixels, grid: TileGrid, tick: Callable[[], None], size: int) -> Restoration:
         blender = BandBlender(grid, image.dtype)
-        for tiles, pixels in grid.batches(image, size):
-            for tile, values in zip(tiles, self._session.restore_float(pixels), strict=True):
+        for tiles, results in self._computed(grid.batches(image, size)):
+            for tile, values in zip(tiles, results, strict=True):
                 blender.add(tile, values)
             tick()
         return Restoration(blender.result, len(grid))
+
+    def _computed(
+        self, batches: Iterable[tuple[tuple[Tile, ...], Pixels]]
+    ) -> Iterator[tuple[tuple[Tile, ...], npt.NDArray[np.float32]]]:
+        """Yield tiles with their restored pixels, in order, with as many calls under way as the session takes."""
+        if self._callers is None:
+            for tiles, pixels in batches:
+                yield tiles, self._session.restore_float(pixels)
+            return
+        under_way: deque[tuple[tuple[Tile, ...], Future[npt.NDArray[np.float32]]]] = deque()
+        for tiles, pixels in batches:
+            under_way.append((tiles, self._callers.submit(self._session.restore_float, pixels)))
+            if len(under_way) == self.calls:
+                oldest, result = under_way.popleft()
+                yield oldest, result.result()
+        for tiles, result in under_way:
+            yield tiles, result.result()
 
     def _grid(self, image: Pixels, tile: tuple[int, int]) -> TileGrid:
         height, width = image.shape[:2]

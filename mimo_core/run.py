@@ -25,7 +25,7 @@ FORMAT = 1
 _DELETERS = 16
 NAME = "run.json"
 SUMMARY = "summary.json"
-_PACKAGES = ("torch", "numpy", "opencv-python-headless", "pyarrow", "ray")
+_PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless", "pyarrow", "ray")
 # What may differ between the command that began a run and the one that resumes it: it changes no byte of an output.
 _SELECTION = ("source", "reference", "include", "limit")
 
@@ -74,8 +74,8 @@ class RunManifest(BaseModel):
             for name in _SELECTION
             if getattr(self, name) != getattr(asked, name)
         ]
-        # Another type of device computes with other threads.
-        ignore = frozenset({"device_type", "threads"}) if config.allow_mixed else frozenset[str]()
+        # Another type of device computes with other threads, and maybe by another engine.
+        ignore = frozenset({"device_type", "threads", "engine"}) if config.allow_mixed else frozenset[str]()
         return lines + self.recipe.differences(recipe, ignore=ignore)
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "save_weights",
     "shipped",
     "spec_of",
+    "weights_by_rule",
 ]
 
 _GOLDEN = "golden:"
@@ -186,6 +187,11 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
         raise WeightsError(f"golden weights exist for {', '.join(VARIANTS)}, not for {variant!r}")
     width, num_res = VARIANTS[variant]
     spec = ModelSpec(width, num_res, cast("Interpolation", interpolation or "nearest"))
+    return weights_by_rule(spec, f"{_GOLDEN}{variant}")
+
+
+def weights_by_rule(spec: ModelSpec, source: str) -> Weights:
+    """Weights of any network by the rule of `golden_weights`."""
     state: dict[str, Tensor] = {}
     digest = hashlib.sha256()
     for index, (name, shape) in enumerate(sorted(_expected_shapes(spec).items())):
@@ -193,7 +199,7 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
         fan_in = torch.Size(shape[1:]).numel()
         state[name] = values * (0.01 if name.endswith(".bias") else 0.5 / fan_in**0.5)
         digest.update(name.encode() + state[name].numpy().tobytes())
-    return Weights(spec, state, digest.hexdigest(), f"{_GOLDEN}{variant}", {"trained_on": "nothing"})
+    return Weights(spec, state, digest.hexdigest(), source, {"trained_on": "nothing"})
 
 
 def save_weights(
@@ -204,6 +210,7 @@ def save_weights(
     trained_on: str = "",
     source_sha256: str = "",
     half: bool = True,
+    more: Mapping[str, str] | None = None,
 ) -> str:
     """Write weights as safetensors with the metadata that loading needs, whole or not at all.
 
@@ -214,6 +221,7 @@ def save_weights(
         trained_on: What they learned from, in a few words.
         source_sha256: SHA-256 of the file that they were converted from, if any.
         half: Store float16 instead of float32.
+        more: Further metadata.
 
     Returns:
         The SHA-256 of the written bytes.
@@ -227,6 +235,7 @@ def save_weights(
         "interpolation": spec.interpolation,
         "trained_on": trained_on,
         "source_sha256": source_sha256,
+        **(more or {}),
     }
     data = _canonical(safetensors.torch.save(tensors, metadata))
     write_whole(path, data)

@@ -42,7 +42,7 @@ def fetch_cached(url: str) -> tuple[bytes, str]:
         identity = hashlib.sha256(f"{url}\n{entry.version}\n{entry.size}".encode()).hexdigest()
         folder = cache_folder() / "weights"
         cached = folder / f"{identity}.bin"
-        with _locked(folder / f"{identity}.lock"):
+        with locked(folder / f"{identity}.lock"):
             if cached.exists():
                 return cached.read_bytes(), shown
             data = read_url(url)[0]
@@ -53,7 +53,8 @@ def fetch_cached(url: str) -> tuple[bytes, str]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file for this process alone; others that ask for it wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -9,6 +9,7 @@ from mimo_core.errors import ErrorKind, UsageError
 
 if TYPE_CHECKING:
     from mimo_core.records import Record
+    from mimo_core.sessions import Telemetry
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class TaskResult:
     Attributes:
         busy_seconds: time that the accelerator computed for it.
         peak_memory: most main memory that the worker's process has held so far, in bytes.
+        device: host and name of the accelerator.
+        telemetry: what the accelerator told of itself since the last result, where it does.
     """
 
     task: Task
@@ -53,3 +56,5 @@ class TaskResult:
     failure: tuple[ErrorKind, str] | None = None
     busy_seconds: float = 0.0
     peak_memory: int = 0
+    device: str = ""
+    telemetry: Telemetry | None = None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures_s3", "fixtures_runs"]
+pytest_plugins = ["fixtures_s3", "fixtures_runs", "fixtures_vacc"]
 
 
 def find_shared_data() -> Path | None:

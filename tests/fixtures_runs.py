@@ -179,11 +179,14 @@ class Cluster:
         """What Ray's own programs need to reach it."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
-    def start_node(self, name: str, *, cpus: int, prefix: tuple[str, ...] = ()) -> None:
-        """Start a node; `prefix` is a command that runs it, such as `unshare -m`."""
+    def start_node(
+        self, name: str, *, cpus: int, prefix: tuple[str, ...] = (), resources: Mapping[str, int] | None = None
+    ) -> None:
+        """Start a node that announces these resources; `prefix` is a command that runs it, such as `unshare -m`."""
         log = self.folder / f"{name}.log"
         ports = free_ports(8)
         command = [*prefix, str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={cpus}"]
+        command += [f"--resources={json.dumps(resources or {})}"]
         command += ["--disable-usage-stats", "--include-log-monitor=false", f"--object-store-memory={80 << 20}"]
         command += [f"--{name_}-port={port}" for name_, port in zip(_NODE_PORTS, ports, strict=False)]
         command += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
@@ -232,7 +235,11 @@ _NODE_PORTS = (
 
 @contextlib.contextmanager
 def cluster(
-    *, cpus: int = 2, environment: Mapping[str, str] | None = None, dashboard: bool = False
+    *,
+    cpus: int = 2,
+    environment: Mapping[str, str] | None = None,
+    dashboard: bool = False,
+    resources: Mapping[str, int] | None = None,
 ) -> Iterator[Cluster]:
     """Start a cluster of one node for the duration of the block."""
     # Ray's socket paths are limited to about 100 characters, which pytest's own folders may exceed.
@@ -240,7 +247,7 @@ def cluster(
     port, board = free_ports(2)
     made = Cluster(uuid.uuid4().hex, port, folder, dict(environment or {}), dashboard=board if dashboard else None)
     try:
-        made.start_node("head", cpus=cpus)
+        made.start_node("head", cpus=cpus, resources=resources)
         yield made
     finally:
         made.close()

@@ -2,21 +2,26 @@
 
 from mimo_core.sessions.base import (
     DeviceFaultError,
+    Monitored,
     Pixels,
     Session,
     SessionLimits,
     SessionOutOfMemoryError,
     SessionSpec,
+    Telemetry,
 )
-from mimo_core.sessions.registry import ENGINES, open_session
+from mimo_core.sessions.registry import AUTOMATIC, ENGINES, open_session
 
 __all__ = [
+    "AUTOMATIC",
     "ENGINES",
     "DeviceFaultError",
+    "Monitored",
     "Pixels",
     "Session",
     "SessionLimits",
     "SessionOutOfMemoryError",
     "SessionSpec",
+    "Telemetry",
     "open_session",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mimo_core.errors import ErrorKind, MimoError, SystemFailure, UsageError
 
 if TYPE_CHECKING:
+    from mimo_core.compiled import CompiledModel
     from mimo_core.weights import Weights
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
@@ -37,11 +38,15 @@ class SessionSpec:
 
     Attributes:
         engine: name in the registry (`mimo_core.sessions.registry`).
-        device: `cpu`, `cuda` or `cuda:N`.
+        device: `cpu`, `cuda` or `cuda:N`, `vacc` or `vacc:N`.
         precision: arithmetic inside the network.
-        weights: the model, with its interpolation; None for engines that hold no network (`identity`).
+        weights: the model, with its interpolation; None for engines that hold no network (`identity`) or take a
+            compiled one.
         threads: CPU threads inside one operation; None leaves the engine's default.
         static_shape: (height, width) that every batch must have, or None.
+        streams: images of a batch that are computed at the same time, where the engine shares its threads among them.
+        compiled: the model as a vendor's compiler made it.
+        vacc_python: interpreter of a child process that holds a VACC die; None holds it in this process.
     """
 
     engine: str
@@ -50,10 +55,15 @@ class SessionSpec:
     weights: Weights | None
     threads: int | None = None
     static_shape: tuple[int, int] | None = None
+    streams: int = 1
+    compiled: CompiledModel | None = None
+    vacc_python: str | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"a session needs at least one thread, got {self.threads}")
+        if self.streams < 1:
+            raise UsageError(f"a session computes at least one image at a time, got {self.streams} streams")
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,7 @@ class SessionLimits:
         max_pixels: most pixels (N x H x W) in one batch, or None.
         static_shape: the only (height, width) accepted, or None for any.
         preferred_tile: (height, width) that the engine computes most cheaply, or None.
+        calls: how many calls it takes at once, from any threads; 1: it is used on one thread.
     """
 
     multiple_of: int = 1
@@ -73,10 +84,49 @@ class SessionLimits:
     max_pixels: int | None = None
     static_shape: tuple[int, int] | None = None
     preferred_tile: tuple[int, int] | None = None
+    calls: int = 1
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What a device told of itself in some samples.
+
+    Attributes:
+        samples: their number.
+        temperature: highest, in degrees Celsius.
+        power: mean, in watts.
+        memory: most in use, in bytes.
+        utilisation: mean, in per cent.
+    """
+
+    samples: int
+    temperature: float
+    power: float
+    memory: int
+    utilisation: float
+
+    def __add__(self, other: Telemetry) -> Telemetry:
+        """Return both together."""
+        samples = self.samples + other.samples
+        return Telemetry(
+            samples,
+            max(self.temperature, other.temperature),
+            (self.power * self.samples + other.power * other.samples) / samples,
+            max(self.memory, other.memory),
+            (self.utilisation * self.samples + other.utilisation * other.samples) / samples,
+        )
+
+
+@runtime_checkable
+class Monitored(Protocol):
+    """A session whose device tells of itself."""
+
+    def take_telemetry(self) -> Telemetry | None:
+        """Return what was sampled since the last call, from any thread; None where nothing was."""
 
 
 class Session(Protocol):
-    """One opened accelerator. Not thread-safe: open, use and close it on one thread."""
+    """One opened accelerator. Open and close it on one thread, and use it there unless `limits.calls` allows more."""
 
     @property
     def limits(self) -> SessionLimits:

@@ -1,15 +1,48 @@
 """The engines by name. A session module imports its engine only when a session of it is opened."""
 
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from mimo_core.errors import UsageError
-from mimo_core.sessions.base import Session, SessionSpec
+from mimo_core.sessions.base import Precision, Session, SessionSpec
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine as the choices see it.
+
+    Attributes:
+        session: `module:class` of its session.
+        package: what that module imports, by which is told whether the engine is installed.
+        devices: types of devices that it computes on.
+        precisions: what it computes in.
+    """
+
+    session: str
+    package: str
+    devices: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+
+    @property
+    def installed(self) -> bool:
+        """Whether the engine is installed here."""
+        return find_spec(self.package) is not None
+
 
 ENGINES = {
-    "identity": "mimo_core.sessions.identity:IdentitySession",
-    "torch": "mimo_core.sessions.torch_session:TorchSession",
+    "identity": Engine("mimo_core.sessions.identity:IdentitySession", "numpy", ("cpu",), ("fp32",)),
+    "openvino": Engine(
+        "mimo_core.sessions.openvino_session:OpenVinoSession", "openvino", ("cpu",), ("fp32", "bf16", "int8")
+    ),
+    "torch": Engine(
+        "mimo_core.sessions.torch_session:TorchSession", "torch", ("cpu", "cuda"), ("fp32", "bf16", "fp16")
+    ),
+    "vacc": Engine("mimo_core.sessions.vacc:VaccSession", "numpy", ("vacc",), ("fp16", "int8")),
 }
+AUTOMATIC = ("openvino", "torch")
+"""Those among which `auto` chooses, by measurement where several can do what is asked for."""
 
 
 def open_session(spec: SessionSpec) -> Session:
@@ -21,5 +54,9 @@ def open_session(spec: SessionSpec) -> Session:
     """
     if spec.engine not in ENGINES:
         raise UsageError(f"no engine is named {spec.engine!r}; there are {', '.join(sorted(ENGINES))}")
-    module, name = ENGINES[spec.engine].split(":")
-    return cast(Session, getattr(import_module(module), name)(spec))
+    module, name = ENGINES[spec.engine].session.split(":")
+    try:
+        engine = getattr(import_module(module), name)
+    except ImportError as error:
+        raise UsageError(f"the engine {spec.engine} cannot be imported here ({error}); choose another one") from error
+    return cast(Session, engine(spec))

@@ -113,7 +113,7 @@ def test_values_in_a_file_mean_what_they_mean_on_the_command_line(
         ([], "SOURCE is missing; OUTPUT is missing"),
         (["in"], "OUTPUT is missing"),
         (["in", "out", "--size", "big"], "--size: expected HEIGHTxWIDTH in pixels such as 360x640, found 'big'"),
-        (["in", "out", "--engine", "vacc"], "--engine: expected auto, torch or identity, found 'vacc'"),
+        (["in", "out", "--engine", "gpu"], "--engine: expected auto, identity, openvino, torch, vacc, found 'gpu'"),
         (["in", "out", "--overlap", "-3"], "--overlap: input should be greater than or equal to 0, found '-3'"),
         (["in", "out", "--limit", "few"], "--limit: input should be a valid integer"),
         (["in", "out", "--batch", "0", "--workers", "x"], "--batch: expected auto or a number of images of at least 1"),

@@ -1,6 +1,7 @@
 """What is decided once: configuration, automatic choices, the recipe's fingerprint, and what a resumed run refuses."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from mimo_core.choices import choose, choose_weights, default_weights
 from mimo_core.config import RestoreConfig, parse_max_failed, parse_size, parse_workers
 from mimo_core.errors import UsageError, WeightsError
 from mimo_core.hardware import Hardware, usable_cores, usable_memory
+from mimo_core.quantisation import KEY, Quantisation
 from mimo_core.recipe import Recipe
 from mimo_core.run import RunFolder, RunManifest
 from mimo_core.storage import Store
-from mimo_core.weights import load_weights, shipped
+from mimo_core.tuning import Answer, Question
+from mimo_core.weights import load_weights, save_weights, shipped
 
 GIB = 1 << 30
 PLAIN = Hardware(cores=4, memory=8 * GIB, cpu_bf16=False, cuda=False, cuda_bf16=False, cuda_memory=0)
@@ -28,9 +31,23 @@ def config_of(**options: object) -> RestoreConfig:
     return RestoreConfig.model_validate({"source": "in", "output": "out", "weights": LITE, **options})
 
 
-def chosen(hardware: Hardware = PLAIN, frozen: Recipe | None = None, **options: object) -> Recipe:
+def first_of(question: Question) -> Answer:
+    """A machine on which the first of the engines is the fastest."""
+    return Answer(question.engines[0], 512, 1 << 20, "decided by the test")
+
+
+def chosen(
+    hardware: Hardware = PLAIN,
+    frozen: Recipe | None = None,
+    tune: Callable[[Question], Answer] = first_of,
+    **options: object,
+) -> Recipe:
     config = config_of(**options)
-    return choose(config, choose_weights(config, frozen), hardware, frozen)
+    return choose(config, choose_weights(config, frozen), hardware, frozen, tune)
+
+
+def never(question: Question) -> Answer:
+    raise AssertionError(f"nothing was to be measured: {question}")
 
 
 # Values of options
@@ -54,7 +71,7 @@ def test_values_with_a_form_of_their_own_are_read() -> None:
         ("size", "0x640", "expected HEIGHTxWIDTH"),
         ("size", "-1x5", "expected HEIGHTxWIDTH"),
         ("tile", "big", "expected HEIGHTxWIDTH"),
-        ("device", "gpu", "expected auto, cpu, cuda or cuda:N, found 'gpu'"),
+        ("device", "gpu", "expected auto, cpu, cuda, cuda:N, vacc or vacc:N, found 'gpu'"),
         ("device", "cuda:", "expected auto, cpu"),
         ("workers", "0", "expected 1 <= MIN <= MAX, found '0'"),
         ("workers", "4:2", "expected 1 <= MIN <= MAX"),
@@ -69,7 +86,7 @@ def test_values_with_a_form_of_their_own_are_read() -> None:
         ("limit", 0, "greater than or equal to 1"),
         ("timeout", 0, "greater than 0"),
         ("timeout", float("nan"), "greater than 0|finite"),
-        ("engine", "magic", "Input should be"),
+        ("engine", "magic", "expected auto, identity, openvino, torch, vacc, found 'magic'"),
         ("wokers", 3, "Extra inputs are not permitted"),
     ],
 )
@@ -132,12 +149,60 @@ def test_a_named_tile_is_used_for_every_larger_image_on_any_device() -> None:
 def test_what_cannot_work_is_refused_before_any_work() -> None:
     with pytest.raises(UsageError, match=r"tiles of 64x512 leave nothing between overlaps of 32.*--overlap"):
         chosen(tile="64x512")
-    with pytest.raises(UsageError, match="--precision int8: no engine here computes in it; use fp32, bf16, fp16"):
-        chosen(precision="int8")
+    with pytest.raises(
+        UsageError, match="nothing computes in fp16 on cpu with --engine openvino: openvino computes on"
+    ):
+        chosen(engine="openvino", precision="fp16")
+    with pytest.raises(UsageError, match="nothing computes in fp32 on cuda with --engine openvino"):
+        chosen(GPU, engine="openvino", device="cuda", precision="fp32")
+    with pytest.raises(UsageError, match="nothing computes in int8 on cuda with --engine auto"):
+        chosen(GPU, precision="int8")
     with pytest.raises(UsageError, match=f"--model asks for mimo-unet-plus, but {LITE} holds mimo-unet-lite"):
         chosen(model="mimo-unet-plus")
     with pytest.raises(WeightsError, match="no weights named 'nothing-of-the-kind'"):
         chosen(weights="nothing-of-the-kind")
+
+
+def test_what_is_fastest_is_measured_where_the_user_leaves_it_open() -> None:
+    asked: list[Question] = []
+
+    def tune(question: Question) -> Answer:
+        asked.append(question)
+        return Answer("torch", 256, 65536, "decided by the test")
+
+    recipe = chosen(FAST, tune=tune, cpus_per_worker=3, overlap=16)
+    assert asked == [Question(("openvino", "torch"), "bf16", 16, "nearest", 3, 16)]
+    assert (recipe.engine, recipe.tile, recipe.call_pixels) == ("torch", (256, 256), 65536)
+    asked.clear()
+    assert chosen(FAST, tune=tune, precision="fp16").engine == "torch"
+    assert [question.engines for question in asked] == [("torch",)]
+    asked.clear()
+    recipe = chosen(PLAIN, tune=tune, tile="320x320")
+    assert (recipe.engine, recipe.tile, recipe.call_pixels) == ("torch", (320, 320), None)
+    assert [question.precision for question in asked] == ["fp32"]
+
+
+def test_nothing_is_measured_where_nothing_is_open() -> None:
+    chosen(PLAIN, tune=never, engine="torch", tile="512x512")
+    chosen(PLAIN, tune=never, engine="openvino", tile="none")
+    chosen(GPU, tune=never)
+    chosen(PLAIN, tune=never, engine="identity")
+    first = chosen(FAST)
+    assert chosen(PLAIN, first, never) == first
+
+
+def test_quantised_weights_are_computed_in_int8_unless_told_otherwise(tmp_path: Path) -> None:
+    lite = load_weights("mimo-unet-lite")
+    path = str(tmp_path / "int8.safetensors")
+    text = Quantisation("max", {"feat_extract.0": (0.0, 1.0)}).text()
+    save_weights(Path(path), lite.spec, lite.state, more={KEY: text})
+    recipe = chosen(FAST, weights=path)
+    assert (recipe.precision, recipe.engine, recipe.weights_sha256) == ("int8", "openvino", load_weights(path).sha256)
+    assert chosen(FAST, weights=path, precision="fp32").precision == "fp32"
+    assert chosen(FAST, weights=path, engine="torch").precision == "bf16"
+    assert chosen(GPU, weights=path).precision == "bf16"
+    assert chosen(FAST, recipe, never, weights=path) == recipe
+    assert recipe.fingerprint() != chosen(FAST, precision="int8").fingerprint()
 
 
 # Frozen choices
@@ -163,7 +228,8 @@ def test_frozen_choices_win_over_another_machine() -> None:
         ({"quality": 80}, "quality: was default, now 80"),
         ({"interpolation": "bilinear"}, "interpolation: was nearest, now bilinear"),
         ({"cpus_per_worker": 2}, "threads: was 1, now 2"),
-        ({"engine": "identity"}, "engine: was torch, now identity"),
+        ({"engine": "identity"}, "engine: was openvino, now identity"),
+        ({"engine": "torch"}, "engine: was openvino, now torch"),
         ({"max_pixels": 1000}, "max_pixels: was 268435456, now 1000"),
     ],
 )
@@ -191,6 +257,7 @@ def test_every_choice_is_in_the_fingerprint_but_the_name_of_the_weights() -> Non
     changes = {
         "model": "mimo-unet",
         "weights_sha256": "0" * 64,
+        "compiled_sha256": "0" * 64,
         "interpolation": "bilinear",
         "engine": "other",
         "device_type": "cuda",
@@ -262,6 +329,7 @@ def test_mixed_devices_are_refused_unless_asked_for() -> None:
     manifest = RunManifest.of(config_of(), first)
     other = chosen(GPU, first, device="cuda")
     assert manifest.differences(config_of(device="cuda"), other) == [
+        "engine: was openvino, now torch",
         "device_type: was cpu, now cuda",
         "threads: was 1, now none",
     ]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mimo_core.progress import ProgressBoard, RateMeter, RunProgress
+from mimo_core.progress import BusyClock, ProgressBoard, RateMeter, RunProgress
 
 
 def test_an_image_is_in_flight_while_a_stage_has_it() -> None:
@@ -76,3 +76,20 @@ def test_a_rate_is_never_negative_nor_without_time() -> None:
 def test_the_share_of_nothing_is_all() -> None:
     assert RunProgress(0, 0, 0, 0, 0, None, 1).share == 1
     assert RunProgress(4, 1, 0, 0, 0, None, 1).share == 0.25
+
+
+def test_time_that_several_share_is_counted_once() -> None:
+    clock, noted = BusyClock(), list[float]()
+    begun = time.monotonic()
+    with clock.work(noted.append):
+        with clock.work(noted.append):
+            time.sleep(0.05)
+        with clock.work(noted.append):
+            time.sleep(0.05)
+    assert len(noted) == 3
+    assert 0.1 <= sum(noted) <= time.monotonic() - begun
+    # What lies between is not work.
+    time.sleep(0.05)
+    with clock.work(noted.append):
+        pass
+    assert noted[3] < 0.05

@@ -227,7 +227,7 @@ def test_a_batch_beyond_the_limits_is_refused_by_name(batch: npt.NDArray, limits
 
 def test_what_cannot_be_opened_is_refused_in_words() -> None:
     lite = load_weights("golden:mimo-unet-lite")
-    with pytest.raises(UsageError, match="no engine is named 'abacus'; there are identity, torch"):
+    with pytest.raises(UsageError, match="no engine is named 'abacus'; there are identity, openvino, torch, vacc"):
         open_any(SessionSpec("abacus", "cpu", "fp32", None))
     with pytest.raises(UsageError, match="needs weights"):
         open_any(SessionSpec("torch", "cpu", "fp32", None))

@@ -1,0 +1,1 @@
+"""The network in formats that other runtimes and compilers read."""
