@@ -74,7 +74,8 @@ def options_page() -> str:
 
 def option_rows(config: type[BaseModel]) -> Iterator[str]:
     for name, field in config.model_fields.items():
-        shown = "" if field.default in (None, (), "") else f"`{field.default}`".replace("False", "no").replace("True", "yes")
+        default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
+        shown = "" if default in (None, (), "") else f"`{default}`"
         title = name.upper() if field.is_required() else option(name)
         values = [f"`{value}`" for value in choices(field.annotation)]
         text = (field.description or "").replace("%%", "%") + (f": {', '.join(values)}" if values else "")
