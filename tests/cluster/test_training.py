@@ -178,6 +178,23 @@ def test_workers_share_what_the_cluster_has(four_gpus: None, tmp_path: Path, pai
 
 
 @pytest.mark.slow
+def test_workers_that_die_again_and_again_end_the_training(runs: Runs, tmp_path: Path, pairs: Path) -> None:
+    output = tmp_path / "out"
+    run = start(runs, pairs, output, "--checkpoint-minutes", 1e-4, "--steps", 100_000)
+    for number in range(1, 5):
+        seen = lines(output)
+        run.until(lambda seen=seen: lines(output) > seen, "a step")  # type: ignore[misc]
+        os.kill(workers_of(run)[0], signal.SIGKILL)
+        if number < 4:
+            run.says(f"all workers start again from the last checkpoint ({number} of 3)")
+    finished = run.end()
+    assert finished.code == 1, finished.text
+    assert "mimo train: the training failed 4 times, at last because worker" in finished.text
+    assert "died; the same command goes on from the last checkpoint" in finished.text
+    assert_tidy(output, finished.text)
+
+
+@pytest.mark.slow
 def test_workers_of_a_lost_node_start_again_when_there_is_room(
     runs: Runs, tmp_path: Path, pairs: Path, alone: list[float]
 ) -> None:
