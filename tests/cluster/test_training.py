@@ -90,49 +90,36 @@ def assert_tidy(output: Path, text: str) -> None:
     assert not [line for line in text.splitlines() if "Traceback" in line or "pid=" in line or "ray.train" in line]
 
 
-def test_a_stopped_training_goes_on_and_gives_the_curve_of_one_process(
+def test_a_killed_worker_and_a_stop_leave_the_curve_of_one_process(
     runs: Runs, tmp_path: Path, pairs: Path, alone: list[float]
 ) -> None:
     output = tmp_path / "out"
-    first = start(runs, pairs, output)
-    first.until(lambda: lines(output) >= 3, "three steps")
+    # Less than a step: every step has its checkpoint.
+    often = ("--checkpoint-minutes", 1e-4)
+    first = start(runs, pairs, output, *often)
+    first.until(lambda: lines(output) >= 5, "five steps")
+    os.kill(workers_of(first)[-1], signal.SIGKILL)
+    first.says("died; all workers start again from the last checkpoint (1 of 3)")
+    seen = lines(output)
+    first.until(lambda: lines(output) > seen, "steps after the restart")
     # As a terminal does at Ctrl-C: every process of the command gets it.
     os.killpg(first.process.pid, signal.SIGINT)
     stopped = first.end()
     assert stopped.code == 130, stopped.text
+    assert "goes on exactly from step" in stopped.text
     assert "stopped; the same command goes on" in stopped.text
-    assert 3 <= lines(output) < STEPS
+    assert 5 < lines(output) < STEPS
     wait_until(lambda: not marked(first.mark), "every process of the command ends", within=30)
-    second = start(runs, pairs, output).end()
+    at_stop = lines(output)
+    second = start(runs, pairs, output, *often).end()
     assert second.code == 0, second.text
-    assert f"goes on exactly from step {lines_of(stopped.text)}," in second.text
-    assert f"step {STEPS} " in second.text
+    assert f"goes on exactly from step {at_stop}," in second.text
     assert losses(output) == pytest.approx(alone, rel=1e-2)
     for text in (stopped.text, second.text):
         assert_tidy(output, text)
 
 
-def lines_of(text: str) -> int:
-    """The last step of which a run said something."""
-    return max(int(line.split("step ")[1].split()[0]) for line in text.splitlines() if "  step " in line)
-
-
-def test_a_killed_worker_costs_no_more_than_the_steps_since_the_checkpoint(
-    runs: Runs, tmp_path: Path, pairs: Path, alone: list[float]
-) -> None:
-    output = tmp_path / "out"
-    run = start(runs, pairs, output, "--checkpoint-minutes", 1e-4)
-    run.until(lambda: lines(output) >= 5, "five steps")
-    victim = workers_of(run)[-1]
-    os.kill(victim, signal.SIGKILL)
-    finished = run.end()
-    assert finished.code == 0, finished.text
-    assert "died; all workers start again from the last checkpoint (1 of 3)" in finished.text
-    assert "goes on exactly from step" in finished.text
-    assert losses(output) == pytest.approx(alone, rel=1e-2)
-    assert_tidy(output, finished.text)
-
-
+@pytest.mark.slow
 def test_an_error_of_the_users_is_told_and_not_tried_again(runs: Runs, tmp_path: Path, pairs: Path) -> None:
     output = tmp_path / "out"
     finished = start(runs, tmp_path, output).end()
