@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -55,24 +56,25 @@ def _parser(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
 
 
 def _add_option(parser: argparse._ActionsContainer, name: str, field: FieldInfo) -> None:
-    flag, kind = option(name), _without_none(field.annotation)
+    kind = _without_none(field.annotation)
+    add = partial(parser.add_argument, option(name), dest=name)
     if kind is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=field.description)
+        add(action=argparse.BooleanOptionalAction, help=field.description)
     elif get_origin(kind) is tuple:
-        parser.add_argument(flag, action="append", metavar="VALUE", help=field.description)
+        add(action="append", metavar="VALUE", help=field.description)
     elif get_origin(kind) is Literal:
         shown = "|".join(map(str, get_args(kind)))
         default = f" (default: {field.default})" if field.default is not None else ""
-        parser.add_argument(flag, metavar=shown, help=f"{field.description}{default}")
+        add(metavar=shown, help=f"{field.description}{default}")
     else:
         metavar = {int: "N", float: "N"}.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"
         default = f" (default: {field.default})" if field.default not in (None, "") else ""
-        parser.add_argument(flag, metavar=metavar, help=f"{field.description}{default}")
+        add(metavar=metavar, help=f"{field.description}{default}")
 
 
 def option(name: str) -> str:
-    """Return the option of a field: `shard_size` is `--shard-size`."""
-    return "--" + name.replace("_", "-")
+    """Return the option of a field: `shard_size` is `--shard-size`, and `for_` is `--for`."""
+    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _positional(config: type[BaseModel], name: str) -> bool:
@@ -107,7 +109,8 @@ def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
         raise UsageError(f"--config {file} is not YAML: {error}") from error
     if not isinstance(document, dict):
         raise UsageError(f"--config {file}: expected option names with values")
-    values = {str(name).replace("-", "_"): value for name, value in document.items()}
+    fields = {option(name): name for name in config.model_fields}
+    values = {fields.get(option(str(name)), str(name).replace("-", "_")): value for name, value in document.items()}
     unknown = sorted(set(values) - set(config.model_fields))
     if unknown:
         raise UsageError(

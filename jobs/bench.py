@@ -1,171 +1,28 @@
-"""`mimo bench VERB`: what the automatic choices cost and gain on this machine, as ratios side by side in one run."""
+"""`mimo bench restore|session|zoo|train`: what this machine makes of the network."""
 
 import sys
-import tempfile
-import time
 from collections.abc import Sequence
-from itertools import islice
-from pathlib import Path
-from typing import Literal
+from importlib import import_module
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-from rich.table import Table
-
-from jobs.arguments import parse
 from jobs.main import OK, USAGE, entry
-from mimo_core.config import RestoreConfig
-from mimo_core.errors import UsageError
-from mimo_core.progress import count
-from mimo_core.training.config import TrainConfig
 
-_USAGE = """usage: mimo bench restore SOURCE [--weights W] [--images N] [--repeat N]
-       mimo bench train OUTPUT [the options of mimo train]
-
-  restore  the plain float32 loop, the bare session and the whole job, side by side on the same images
-  train    the crops that are prepared in a second against those that the network takes; OUTPUT is not touched"""
-_SECONDS = 5.0
-"""How long each rate of training is measured, at least."""
-
-
-class BenchConfig(BaseModel):
-    """Measure the plain loop, the bare session and the whole job on the images of SOURCE, in one run on the CPU."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
-
-    source: str = Field(description="images to measure with; the first ones are taken")
-    weights: str | None = Field(None, description="shipped name, file or URL")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="of the session and the job")
-    images: int = Field(8, ge=2, description="number of images in memory")
-    repeat: int = Field(4, ge=1, description="how often the job restores each of them")
+_VERBS = {
+    "restore": "the plain float32 loop, the bare session and the whole job, side by side on the same images",
+    "session": "latencies of one session by queue depth and batch",
+    "zoo": "the model zoo's table: every variant in every precision, on one machine in one run",
+    "train": "the crops that are prepared in a second against those that the network takes",
+}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `mimo bench VERB ...`."""
-    if argv[:1] == ["restore"]:
-        return _restore(parse(BenchConfig, argv[1:], "mimo bench restore"))
-    if argv[:1] == ["train"]:
-        return _train(parse(TrainConfig, argv[1:], "mimo bench train"))
+    if argv[:1] and argv[0] in _VERBS:
+        return int(import_module(f"jobs.bench_{argv[0]}").main(argv[1:]))
     wanted = bool(argv) and argv[0] in ("-h", "--help")
-    print(_USAGE, file=sys.stdout if wanted else sys.stderr)
+    verbs = "\n".join(f"  {verb:<8} {text}" for verb, text in _VERBS.items())
+    text = f"usage: mimo bench VERB [arguments]\n\n{verbs}\n\n`mimo bench VERB --help` shows its arguments."
+    print(text, file=sys.stdout if wanted else sys.stderr)
     return OK if wanted else USAGE
-
-
-def _restore(config: BenchConfig) -> int:
-    from mimo_core.benchmark import bare_session, bare_sessions, plain_loop
-    from mimo_core.choices import choose, choose_weights
-    from mimo_core.codecs import decode, model_input
-    from mimo_core.hardware import Hardware
-    from mimo_core.imagelist import list_images
-    from mimo_core.metrics import psnr
-    from mimo_core.storage import read_url
-    from mimo_core.tuning import tune
-    from mimo_core.weights import Weights
-
-    console = Console(highlight=False)
-    with tempfile.TemporaryDirectory(prefix="mimo-bench-") as folder:
-        job = RestoreConfig(
-            source=str(Path(folder) / "list.csv"),
-            output=str(Path(folder) / "out"),
-            weights=config.weights,
-            precision=config.precision,
-            device="cpu",
-        )
-        entries = list(islice(list_images(config.source), config.images))
-        if len(entries) < 2:
-            raise UsageError(f"{config.source}: at least two images are needed")
-        images = [model_input(decode(read_url(one.source)[0])) for one in entries]
-        if any(image.dtype != np.uint8 for image in images):
-            raise UsageError("the benchmark takes 8-bit images")
-        hardware = Hardware.here()
-        weights = choose_weights(job, None)
-        if not isinstance(weights, Weights):
-            raise UsageError("the benchmark compares with the plain loop, so it takes weights, not a compiled model")
-        recipe = choose(job, weights, hardware, None, tune)
-        workers = max(1, hardware.cores // (recipe.threads or 1))
-        # The same images several times over, each under a key of its own, so that the job has enough to do.
-        rows = [
-            f"{turn:03d}-{number:03d}.png,{one.source}"
-            for turn in range(config.repeat)
-            for number, one in enumerate(entries)
-        ]
-        Path(job.source).write_text("key,source\n" + "\n".join(rows) + "\n", encoding="utf-8")
-
-        plain, expected = plain_loop(weights, images, hardware.cores)
-        session, restored = bare_session(recipe, weights, images, hardware.cores)
-        sessions = bare_sessions(recipe, weights, images, workers)
-        rate, startup = _job_rate(job)
-
-    fidelity = [psnr(one, other) for one, other in zip(restored, expected, strict=True)]
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for header in ("what", "images/s", "ratio"):
-        table.add_column(header, justify="left" if header == "what" else "right")
-    table.add_row(
-        f"plain loop: fp32, NCHW, eager, {hardware.cores} threads", f"{plain.rate:.3f}", "1.00 of the plain loop"
-    )
-    table.add_row(
-        f"one bare session: {recipe.engine} {recipe.precision}, {hardware.cores} threads",
-        f"{session.rate:.3f}",
-        f"{session.rate / plain.rate:.2f} of the plain loop",
-    )
-    table.add_row(
-        f"{workers} bare sessions side by side, {recipe.threads} thread each",
-        f"{sessions.rate:.3f}",
-        f"{sessions.rate / plain.rate:.2f} of the plain loop",
-    )
-    table.add_row(
-        f"whole job: {workers} workers, files to files",
-        f"{rate:.3f}",
-        f"{100 * rate / sessions.rate:.0f}% of the bare sessions",
-    )
-    heights, widths = {image.shape[0] for image in images}, {image.shape[1] for image in images}
-    console.print(f"{len(images)} images of {_range(widths)}x{_range(heights)}, {recipe.model_name}")
-    console.print(table)
-    console.print(
-        f"session against plain loop: {min(fidelity):.2f} dB PSNR at worst, mean {float(np.mean(fidelity)):.2f} dB"
-    )
-    console.print(f"the job took {startup:.1f} s more to start Ray and open its sessions")
-    return OK
-
-
-def _train(config: TrainConfig) -> int:
-    from mimo_core.training.benchmark import loading_rate, network_rate
-    from mimo_core.training.data import open_mixture
-    from mimo_core.training.trainer import Trainer
-
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for header in ("what", "crop", "crops/s", "ratio"):
-        table.add_column(header, justify="left" if header == "what" else "right")
-    with tempfile.TemporaryDirectory(prefix="mimo-bench-") as folder:
-        trainer = Trainer(config.model_copy(update={"output": Path(folder), "validation": ()}))
-        means = trainer.means
-        mixture = open_mixture(config.data, seed=config.seed)
-        for crop in dict.fromkeys((config.crop, config.final_crop or config.crop)):
-            network = network_rate(trainer, mixture, crop, _SECONDS)
-            what = f"network: {trainer.spec.variant}, {means.precision} on {means.device}"
-            table.add_row(what, str(crop), f"{network:.1f}", "1.00")
-            for threads in dict.fromkeys((1, means.loaders)):
-                loading = loading_rate(mixture, config, crop, threads, _SECONDS)
-                what = f"preparing crops: {count(threads, 'thread')}"
-                table.add_row(what, str(crop), f"{loading:.1f}", f"{loading / network:.2f}")
-    Console(highlight=False).print(table)
-    return OK
-
-
-def _job_rate(job: RestoreConfig) -> tuple[float, float]:
-    """Return the job's images per second once its first worker is ready, and the seconds before that."""
-    from cluster.driver import restore
-    from jobs.display import Display
-
-    begun = time.perf_counter()
-    with Display() as display:
-        outcome = restore(job, display)
-    return outcome.session_images / outcome.seconds, time.perf_counter() - begun - outcome.seconds
-
-
-def _range(values: set[int]) -> str:
-    return str(min(values)) if len(values) == 1 else f"{min(values)}..{max(values)}"
 
 
 if __name__ == "__main__":

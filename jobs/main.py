@@ -15,6 +15,7 @@ JOBS = {
     "verify": "check a finished run: every image once, every output as its record says",
     "weights": "list, inspect and convert network weights",
     "export": "write a network as ONNX, for other runtimes and compilers",
+    "quantize": "prepare weights for int8, with a report of what that costs",
     "train": "train or fine-tune weights",
     "bench": "measure restoring on this machine",
 }

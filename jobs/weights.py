@@ -96,7 +96,7 @@ def _inspect(config: InspectConfig) -> int:
         ("arithmetic", f"{found.gflops_360x640:.1f} GFLOP for 3x360x640"),
         ("sha256", found.sha256),
         ("git object", found.git_object + (f" (very probably {found.official})" if found.official else "")),
-        *((name, value) for name, value in sorted(found.metadata.items()) if value),
+        *((name, _shortened(value)) for name, value in sorted(found.metadata.items()) if value),
     ]
     if found.other_keys:
         rows.append(("also in it", ", ".join(found.other_keys)))
@@ -104,6 +104,10 @@ def _inspect(config: InspectConfig) -> int:
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
     return OK
+
+
+def _shortened(text: str, most: int = 200) -> str:
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def _convert(config: ConvertConfig) -> int:

@@ -11,7 +11,7 @@ from mimo_core.hardware import Hardware
 from mimo_core.quantisation import KEY
 from mimo_core.recipe import Recipe
 from mimo_core.restorer import TilePolicy
-from mimo_core.sessions import AUTOMATIC, ENGINES
+from mimo_core.sessions import ENGINES
 from mimo_core.sessions.base import Precision
 from mimo_core.tuning import Answer, Question
 from mimo_core.weights import Weights, load_weights, shipped
@@ -147,16 +147,17 @@ def _engines(
     """Return the engines that can do it, one where there is nothing to choose."""
     if weights is None:
         return ("identity",)
-    asked = AUTOMATIC if config.engine == "auto" else (config.engine,)
+    every = tuple(name for name, engine in ENGINES.items() if engine.automatic)
+    asked = every if config.engine == "auto" else (config.engine,)
     able = tuple(one for one in asked if device_type in ENGINES[one].devices and precision in ENGINES[one].precisions)
     if frozen is not None and frozen.engine in able:
         return (frozen.engine,)
     if not able:
-        every = "; ".join(
+        able_to = "; ".join(
             f"{one} computes on {' or '.join(ENGINES[one].devices)} in {', '.join(ENGINES[one].precisions)}"
             for one in asked
         )
-        raise UsageError(f"nothing computes in {precision} on {device_type} with --engine {config.engine}: {every}")
+        raise UsageError(f"nothing computes in {precision} on {device_type} with --engine {config.engine}: {able_to}")
     return able
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mimo_core import __version__
 from mimo_core.errors import UsageError
 from mimo_core.hardware import cpu_name, usable_cores
-from mimo_core.sessions import AUTOMATIC, ENGINES, Pixels, Session, SessionSpec, open_session
+from mimo_core.sessions import ENGINES, Pixels, Session, SessionSpec, open_session
 from mimo_core.sessions.base import Precision
 from mimo_core.weights_cache import cache_folder
 
@@ -171,7 +171,7 @@ def _reason(
 
 def _identity(question: Question) -> str:
     """Return what the figures depend on, as a hash: the question, the machine and the versions."""
-    packages = sorted({ENGINES[name].package for name in AUTOMATIC})
+    packages = sorted({ENGINES[name].package for name in question.engines})
     facts = [asdict(question), cpu_name(), usable_cores(), __version__, *map(_version, packages)]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 

@@ -24,7 +24,8 @@ from mimo_core.storage import read_url, redact
 from mimo_core.tiling import TileGrid
 from mimo_core.weights import Weights
 
-_ONNX, _VDSP, _CALIBRATION, _LIST = "mimo.onnx", "vdsp.json", "calibration", "calibration.csv"
+ONNX_FILE = "mimo.onnx"
+_VDSP, _CALIBRATION, _LIST = "vdsp.json", "calibration", "calibration.csv"
 _WORKSPACE = "deploy_weights"
 # As many as the vendor's own configurations of this kind take.
 _CALIBRATION_TILES = 50
@@ -63,7 +64,7 @@ def write_vacc_folder(
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    export_onnx(weights, folder / _ONNX, opset=COMPILER_OPSET, size=size, batch=1, output=output)
+    export_onnx(weights, folder / ONNX_FILE, opset=COMPILER_OPSET, size=size, batch=1, output=output)
     (folder / _VDSP).write_text(json.dumps(vdsp_operator(size), indent=2) + "\n", encoding="utf-8")
     tiles = _write_calibration(folder, size, calibration_images)
     precisions: tuple[CompiledPrecision, ...] = ("fp16", "int8") if tiles else ("fp16",)
@@ -101,7 +102,7 @@ def _configuration(
     backend: dict[str, Any] = {"type": "tvm_vacc", "dtype": precision, "compile": {"data_transport_mode": 1}}
     document: dict[str, Any] = {
         "name": name,
-        "frontend": {"type": "onnx", "checkpoint": _ONNX, "dtype": "fp32", "shape": {INPUT: [1, 3, *size]}},
+        "frontend": {"type": "onnx", "checkpoint": ONNX_FILE, "dtype": "fp32", "shape": {INPUT: [1, 3, *size]}},
         "backend": backend,
     }
     if precision == "int8":
@@ -177,8 +178,8 @@ def _readme(description: Description, tiles: int) -> str:
         "is taken where it is compiled.\n",
         "| file | what |",
         "|---|---|",
-        f"| `{_ONNX}` | the network, opset {COMPILER_OPSET}, input `input` 1x3x{height}x{width} (RGB, 0..1), output "
-        f"`output`: {gives} |",
+        f"| `{ONNX_FILE}` | the network, opset {COMPILER_OPSET}, input `input` 1x3x{height}x{width} (RGB, 0..1), "
+        f"output `output`: {gives} |",
         "| `fp16.yaml`" + (", `int8.yaml`" if tiles else "") + " | configurations of `vamc compile`; the result lies "
         f"in `{_WORKSPACE}/` |",
         f"| `{_VDSP}` | the card's pre-processing: RGB planes, divided by 255 |",

@@ -10,10 +10,9 @@ from mimo_core.sessions.base import (
     SessionSpec,
     Telemetry,
 )
-from mimo_core.sessions.registry import AUTOMATIC, ENGINES, open_session
+from mimo_core.sessions.registry import ENGINES, open_session
 
 __all__ = [
-    "AUTOMATIC",
     "ENGINES",
     "DeviceFaultError",
     "Monitored",

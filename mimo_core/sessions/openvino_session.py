@@ -88,7 +88,7 @@ class OpenVinoSession:
         """Return the restored batch as float32 0..1; see `Session.restore_float`."""
         check_batch(batch, self.limits)
         try:
-            images: Floats = np.divide(batch, np.float32(np.iinfo(batch.dtype).max), dtype=np.float32)
+            images: Floats = np.divide(batch, np.float32(np.iinfo(batch.dtype).max), dtype=np.float32, order="C")
             requests = self._requests_for(*batch.shape[1:3])
             for start in range(0, len(images), len(requests)):
                 self._add_residuals(images[start : start + len(requests)], requests)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import cast
 
 from mimo_core.errors import UsageError
@@ -15,34 +14,29 @@ class Engine:
 
     Attributes:
         session: `module:class` of its session.
-        package: what that module imports, by which is told whether the engine is installed.
+        package: the distribution whose version decides how fast it is.
         devices: types of devices that it computes on.
         precisions: what it computes in.
+        automatic: whether `auto` may choose it; by measurement where several can do what is asked for.
     """
 
     session: str
     package: str
     devices: tuple[str, ...]
     precisions: tuple[Precision, ...]
-
-    @property
-    def installed(self) -> bool:
-        """Whether the engine is installed here."""
-        return find_spec(self.package) is not None
+    automatic: bool = False
 
 
 ENGINES = {
     "identity": Engine("mimo_core.sessions.identity:IdentitySession", "numpy", ("cpu",), ("fp32",)),
     "openvino": Engine(
-        "mimo_core.sessions.openvino_session:OpenVinoSession", "openvino", ("cpu",), ("fp32", "bf16", "int8")
+        "mimo_core.sessions.openvino_session:OpenVinoSession", "openvino", ("cpu",), ("fp32", "bf16", "int8"), True
     ),
     "torch": Engine(
-        "mimo_core.sessions.torch_session:TorchSession", "torch", ("cpu", "cuda"), ("fp32", "bf16", "fp16")
+        "mimo_core.sessions.torch_session:TorchSession", "torch", ("cpu", "cuda"), ("fp32", "bf16", "fp16"), True
     ),
     "vacc": Engine("mimo_core.sessions.vacc:VaccSession", "numpy", ("vacc",), ("fp16", "int8")),
 }
-AUTOMATIC = ("openvino", "torch")
-"""Those among which `auto` chooses, by measurement where several can do what is asked for."""
 
 
 def open_session(spec: SessionSpec) -> Session:

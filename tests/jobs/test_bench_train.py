@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import bench
+from jobs import bench, bench_train
 
 
 def test_both_halves_are_measured_at_every_size_of_crops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "_SECONDS", 0.01)
+    monkeypatch.setattr(bench_train, "_SECONDS", 0.01)
     monkeypatch.setenv("COLUMNS", "200")
     samples = Path(__file__).resolve().parents[2] / "samples" / "sharp"
     options = ["--data", f"photos:{samples}", "--model", "mimo-unet-w8-r1", "--steps", "5", "--batch", "2"]

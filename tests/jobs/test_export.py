@@ -47,7 +47,7 @@ def test_an_existing_file_stays(checkpoint: Path, capsys: pytest.CaptureFixture[
     target.write_bytes(b"precious")
     assert main(["export", str(checkpoint), str(target)]) == USAGE
     assert target.read_bytes() == b"precious"
-    assert "never replaces a file" in capsys.readouterr().err
+    assert "never replaces anything" in capsys.readouterr().err
 
 
 def test_a_target_of_another_kind_is_refused(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,3 +77,19 @@ def test_what_counts_as_agreement() -> None:
         Agreement(1, 0.05, 30.0).require(int8=True)
     with pytest.raises(SystemFailure):
         Agreement(1, float(np.nextafter(1e-4, 1)), 90.0).require(int8=False)
+
+
+def test_a_folder_for_vaccs_compiler_is_checked_too(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = checkpoint.parent / "card"
+    images = str(Path(__file__).resolve().parents[2] / "samples" / "blurred")
+    options = ["--for", "vacc", "--size", "96x128", "--interpolation", "bilinear", "--images", images]
+    assert main(["export", str(checkpoint), str(target), *options]) == OK
+    assert shape_of(target / "mimo.onnx") == [1, 3, 96, 128]
+    assert {"fp16.yaml", "int8.yaml", "vdsp.json", "vacc.json", "README.md"} <= {file.name for file in target.iterdir()}
+    assert "max |diff|" in capsys.readouterr().out
+    assert main(["export", str(checkpoint), str(target), *options]) == USAGE
+    assert main(["export", str(checkpoint), *options[:2], "--precision", "int8"]) == USAGE
+    text = capsys.readouterr().err
+    assert "never replaces anything" in text
+    assert "quantises by itself" in text
+    assert {one.name for one in checkpoint.parent.iterdir()} == {checkpoint.name, "card"}

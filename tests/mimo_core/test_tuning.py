@@ -5,8 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from mimo_core.choices import choose, choose_weights
+from mimo_core.config import RestoreConfig
 from mimo_core.errors import UsageError
-from mimo_core.tuning import MOST_PIXELS, Question, best_tile, tune
+from mimo_core.hardware import Hardware
+from mimo_core.sessions import ENGINES
+from mimo_core.sessions.registry import Engine
+from mimo_core.tuning import MOST_PIXELS, Answer, Question, best_tile, tune
 
 QUESTION = Question(("openvino", "torch"), "fp32", 8, "nearest", 1, 32)
 
@@ -68,3 +73,35 @@ def test_what_no_engine_can_do_is_refused() -> None:
 )
 def test_a_tile_costs_its_overlap(costs: dict[int, float], expected: tuple[int, int]) -> None:
     assert best_tile(costs, 32) == expected
+
+
+MINE = '''
+from mimo_core.sessions.torch_session import TorchSession
+
+
+class MineSession(TorchSession):
+    """Another engine."""
+'''
+
+
+def test_an_engine_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_session.py").write_text(MINE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(
+        ENGINES, "mine", Engine("mine_session:MineSession", "mine", ("cpu",), ("fp32",), automatic=True)
+    )
+    config = RestoreConfig(source="in", output="out", engine="mine", precision="fp32")
+    weights = choose_weights(config, None)
+    recipe = choose(config, weights, Hardware.here(), None, tune)
+    assert (recipe.engine, recipe.device_type) == ("mine", "cpu")
+    with pytest.raises(UsageError, match="mine computes on cpu in fp32"):
+        choose(config.model_copy(update={"precision": "bf16"}), weights, Hardware.here(), None, tune)
+    automatic = config.model_copy(update={"engine": "auto", "device": "cpu"})
+    asked: list[Question] = []
+
+    def answered(question: Question) -> Answer:
+        asked.append(question)
+        return Answer("mine", 256, MOST_PIXELS, "decided by the test")
+
+    assert choose(automatic, weights, Hardware.here(), None, answered).engine == "mine"
+    assert asked[0].engines == ("openvino", "torch", "mine")
