@@ -222,32 +222,32 @@ class _Fit(threading.Thread):
 
 def _follow(fit: _Fit, relay: Any, crew: Crew, say: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
     """Pass on what the workers say until Ray Train has ended, and the wish to stop to them."""
-    wished: float | None = None
+    working, wished = False, None
     notice = time.monotonic() + _FIRST_NOTICE_SECONDS
-    while True:
-        # Asked first, so that the last news are taken after the end.
-        over = not fit.is_alive()
-        news: News = ray.get(relay.take.remote())
-        for line in news.lines:
-            say(line)
-        if over:
-            break
+    # Never waited for while workers train: a Ray that is gone must not keep the driver from stopping.
+    asked = relay.take.remote()
+    while fit.is_alive():
+        if ray.wait([asked], timeout=0)[0]:
+            working = _pass_on(asked, say).working
+            asked = relay.take.remote()
         if wished is None and stopped():
             wished = time.monotonic()
         if wished is not None:
             relay.stop.remote()
-            if not news.working:
+            if not working:
                 raise KeyboardInterrupt
             if time.monotonic() - wished > _STOP_SECONDS:
                 say(f"the workers did not stop within {_STOP_SECONDS:.0f} s: the last checkpoint counts")
                 raise KeyboardInterrupt
-        elif news.working:
+        elif working:
             notice = time.monotonic() + _FIRST_NOTICE_SECONDS
         elif time.monotonic() > notice:
             if _waits_for_room(crew):
                 say(f"waiting for room for {crew}: the cluster has {_resources(crew.demand)}")
             notice = time.monotonic() + _NOTICE_SECONDS
         fit.join(_POLL_SECONDS)
+    _pass_on(asked, say)
+    news = _pass_on(relay.take.remote(), say)
     if news.failure is not None:
         raise news.failure
     if fit.error is not None:
@@ -255,6 +255,13 @@ def _follow(fit: _Fit, relay: Any, crew: Crew, say: Callable[[str], None], stopp
             ErrorKind.DEVICE, f"{_reason(fit.error)}; the same command goes on from the last checkpoint"
         ) from fit.error
     return news.finished is True
+
+
+def _pass_on(asked: Any, say: Callable[[str], None]) -> News:
+    news: News = ray.get(asked)
+    for line in news.lines:
+        say(line)
+    return news
 
 
 def _waits_for_room(crew: Crew) -> bool:
