@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mimo_core.weights_cache import cache_folder, locked
 
 MOST_BYTES = 1 << 30
 """Compiled models kept on the disk; beyond that the ones that were not used for longest go."""
+_MODELS = "*.blob"
+_SEAL = "sha256"
 
 
 @contextmanager
 def kept(engine: str, *identity: object) -> Iterator[Path | None]:
     """Give the folder of one compiled model while it is compiled or read; None where the disk does not take it.
 
-    Processes that need the same new model wait for the one that compiles it; the others find it there.
+    Processes that need the same new model wait for the one that compiles it; the others find it there. A model that is
+    not what was compiled is removed before it is read: engines notice some damage only in what the network computes.
 
     Args:
         engine: name of the engine, for the folder.
@@ -35,11 +38,17 @@ def kept(engine: str, *identity: object) -> Iterator[Path | None]:
     except OSError:
         yield None
         return
-    if _holds_a_model(folder):
+    if _is_whole(folder):
         yield folder
         return
     with locked(lock):
+        if not _is_whole(folder):
+            for damaged in folder.glob(_MODELS):
+                damaged.unlink(missing_ok=True)
         yield folder
+        # A seal that the disk does not take costs the next process a compilation.
+        with suppress(OSError):
+            (folder / _SEAL).write_text(_digest(folder))
     prune(root, MOST_BYTES)
 
 
@@ -52,8 +61,18 @@ def prune(root: Path, most: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _holds_a_model(folder: Path) -> bool:
-    return any(_size(file) for file in folder.iterdir())
+def _is_whole(folder: Path) -> bool:
+    try:
+        return (folder / _SEAL).read_text() == _digest(folder)
+    except OSError:
+        return False
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob(_MODELS)):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _last_use(folder: Path) -> float:

@@ -148,7 +148,7 @@ def test_memory_that_runs_out_is_the_batches_fault_and_the_session_lives_on() ->
 
 
 def blobs(cache: Path) -> list[Path]:
-    return sorted(file for file in cache.rglob("*") if file.is_file() and file.stat().st_size)
+    return sorted(cache.rglob("*.blob"))
 
 
 def test_a_compiled_model_is_kept_and_found_again(cache: Path) -> None:
@@ -170,6 +170,8 @@ def test_a_damaged_model_costs_nothing_but_time(cache: Path, damage: str) -> Non
     data = kept.read_bytes()
     middle = data[: len(data) // 2] + bytes(64) + data[len(data) // 2 + 64 :]
     kept.write_bytes({"empty": b"", "half": data[: len(data) // 2], "noise": b"noise" * 99, "middle": middle}[damage])
+    assert np.array_equal(opened().restore(batch), first)
+    assert len(blobs(cache)) == 1
     assert np.array_equal(opened().restore(batch), first)
 
 
