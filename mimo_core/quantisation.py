@@ -47,6 +47,12 @@ class Quantisation:
             found = cls(str(values["calibration"]), ranges)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsError(f"{weights.source}: its metadata {KEY!r} cannot be read; quantise it again") from error
+        calibrated = weights.metadata.get("interpolation", weights.spec.interpolation)
+        if calibrated != weights.spec.interpolation:
+            raise WeightsError(
+                f"{weights.source} was calibrated with {calibrated} interpolation: leave out --interpolation, or "
+                "quantise it again"
+            )
         strangers = [name for name in ranges if f"{name}.main.0.weight" not in weights.state]
         wrong = [name for name, (low, high) in ranges.items() if not -np.inf < low <= 0 <= high < np.inf]
         if strangers or wrong:

@@ -1,5 +1,7 @@
 """Ranges for int8: what a histogram counts, and what each method makes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -111,6 +113,13 @@ def test_what_is_written_is_read() -> None:
     quantisation = Quantisation("max", {"feat_extract.0": (0.0, 1.0), "FAM1.merge": (-0.1, 1 / 3)})
     assert Quantisation.of(described(quantisation.text())) == quantisation
     assert Quantisation.of(golden_weights("mimo-unet-lite")) is None
+
+
+def test_ranges_of_another_interpolation_are_refused() -> None:
+    metadata = {KEY: Quantisation("max", {"feat_extract.0": (0.0, 1.0)}).text(), "interpolation": "bilinear"}
+    assert Quantisation.of(replace(load_weights("mimo-unet-lite", "bilinear"), metadata=metadata)) is not None
+    with pytest.raises(WeightsError, match="calibrated with bilinear interpolation"):
+        Quantisation.of(replace(load_weights("mimo-unet-lite", "nearest"), metadata=metadata))
 
 
 @pytest.mark.parametrize(
