@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jobs.arguments import parse
 from jobs.main import OK
-from mimo_core.config import PrecisionName, RestoreConfig
+from mimo_core.config import EngineName, PrecisionName, RestoreConfig
 from mimo_core.errors import UsageError
 
 
@@ -24,7 +24,7 @@ class BenchRestoreConfig(BaseModel):
 
     source: str = Field(description="images to measure with; the first ones are taken")
     weights: str | None = Field(None, description="shipped name, file or URL")
-    engine: str = Field("auto", description="of the session and the job, as for `mimo restore`")
+    engine: EngineName = Field("auto", description="of the session and the job, as for `mimo restore`")
     precision: PrecisionName = Field("auto", description="of the session and the job")
     images: int = Field(8, ge=2, description="number of images in memory")
     repeat: int = Field(4, ge=1, description="how often the job restores each of them")

@@ -12,7 +12,7 @@ from rich.table import Table
 from jobs.arguments import parse
 from jobs.display import size
 from jobs.main import OK
-from mimo_core.config import PrecisionName, RestoreConfig, parse_size
+from mimo_core.config import DeviceName, EngineName, PrecisionName, RestoreConfig, parse_size
 
 if TYPE_CHECKING:
     from mimo_core.latency import Measurement
@@ -36,8 +36,8 @@ class BenchSessionConfig(BaseModel):
 
     weights: str | None = Field(None, description="shipped name, file or URL")
     interpolation: Literal["auto", "nearest", "bilinear"] = Field("auto", description="as for `mimo restore`")
-    engine: str = Field("auto", description="as for `mimo restore`")
-    device: str = Field("auto", description="as for `mimo restore`")
+    engine: EngineName = Field("auto", description="as for `mimo restore`")
+    device: DeviceName = Field("auto", description="as for `mimo restore`")
     precision: PrecisionName = Field("auto", description="arithmetic of the network")
     size: Annotated[str, AfterValidator(_size)] = Field("360x640", description="HxW of the images")
     batches: Annotated[str, AfterValidator(_numbers)] = Field("1,2", description="numbers of images in a request")
@@ -68,6 +68,8 @@ def main(argv: Sequence[str]) -> int:
         source="",
         output="",
         cpus_per_worker=threads,
+        # Nothing is cut here.
+        overlap=0,
         **config.model_dump(include={"weights", "interpolation", "engine", "device", "precision"}),
     )
     weights = choose_weights(asked, None)

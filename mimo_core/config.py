@@ -91,6 +91,10 @@ def _batch(value: str) -> str:
     return value
 
 
+EngineName = Annotated[str, AfterValidator(_engine)]
+DeviceName = Annotated[str, AfterValidator(_device)]
+
+
 class RestoreConfig(BaseModel):
     """Restore every image of SOURCE with MIMO-UNet and write the results and their records under OUTPUT."""
 
@@ -120,10 +124,8 @@ class RestoreConfig(BaseModel):
     interpolation: Literal["auto", "nearest", "bilinear"] = Field(
         "auto", description="inner resampling; auto takes it from the weights' metadata, nearest without one"
     )
-    engine: Annotated[str, AfterValidator(_engine)] = Field(
-        "auto", description=f"what computes the network: auto, {', '.join(ENGINES)}"
-    )
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda[:N] or vacc[:N]")
+    engine: EngineName = Field("auto", description=f"what computes the network: auto, {', '.join(ENGINES)}")
+    device: DeviceName = Field("auto", description="auto, cpu, cuda[:N] or vacc[:N]")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; the last addition is float32")
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
     vacc_python: str | None = Field(None, description="Python that has vaststreamx and NumPy, where this one has not")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures_vacc import compiled_folder
 
 from jobs.main import OK, USAGE, main
 from mimo_core.errors import UsageError
@@ -69,6 +70,22 @@ def test_the_latencies_of_a_session_as_a_table(capsys: pytest.CaptureFixture[str
         assert float(row[2]) > 0
 
 
+def test_a_die_tells_of_itself(
+    tmp_path: Path, colourful_weights: Path, vacc_python: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the double of the card's runtime: requests at the same time, and the die's own power and memory."""
+    folder = compiled_folder(load_weights(str(colourful_weights)), tmp_path / "compiled", (64, 96))
+    options = ["--weights", folder, "--vacc-python", vacc_python, "--size", "64x96", "--seconds", "1"]
+    assert main(["bench", "session", *options, "--batches", "1", "--depths", "1,3"]) == OK
+    text = capsys.readouterr().out
+    assert "vacc fp16 on vacc" in text
+    rows = [line.split() for line in text.splitlines()[2:]]
+    assert [row[1] for row in rows] == ["1", "3"]
+    for row in rows:
+        assert "90%" in row
+        assert "W" in row
+
+
 @pytest.mark.slow
 def test_the_zoos_table_has_every_variant_in_every_precision(capsys: pytest.CaptureFixture[str]) -> None:
     images = ["--images", str(SAMPLES / "blurred"), "--reference", str(SAMPLES / "sharp"), "--pairs", "2"]
@@ -88,7 +105,8 @@ def test_the_zoos_table_has_every_variant_in_every_precision(capsys: pytest.Capt
 def test_wrong_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "zoo", "--images", str(SAMPLES / "blurred")]) == USAGE
     assert main(["bench", "session", "--depths", "0"]) == USAGE
+    assert main(["bench", "session", "--engine", "magic"]) == USAGE
     assert main(["bench", "nothing"]) == USAGE
     text = capsys.readouterr().err
-    for words in ("given together", "expected numbers such as 1,2,4", "usage: mimo bench"):
+    for words in ("given together", "expected numbers such as 1,2,4", "found 'magic'", "usage: mimo bench"):
         assert words in text
