@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
             try:
                 # Ray takes a second to import, which `--help` need not.
                 from cluster.driver import restore
-                from jobs.report import print_outcome
+                from jobs.outcome import print_outcome
 
                 outcome = restore(config, display)
             except BaseException as error:
