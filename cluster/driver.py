@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 import ray
 
-from cluster.execution import Execution
+from cluster.execution import Execution, set_distance
 from cluster.pool import PoolOptions, WorkerPool
 from cluster.preparation import Prepared, demand_of, open_run, plan_run, settle, suit, wants_gpu
 from cluster.resources import VACC, Demand
 from cluster.runtime import connect, inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from cluster.view import Outcome, View
 from cluster.worker import WorkerSetup
-from mimo_core.config import RestoreConfig, parse_workers
+from mimo_core.config import RunConfig, parse_workers
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.faults import Faults
 from mimo_core.hardware import Hardware
@@ -29,8 +29,8 @@ from mimo_core.tuning import Answer, Question
 from mimo_core.tuning import tune as tune_here
 
 
-def restore(config: RestoreConfig, view: View) -> Outcome:
-    """Run the restore job until every image of the plan has its record.
+def run(config: RunConfig, view: View) -> Outcome:
+    """Work on a run until every image of the plan has its record.
 
     Raises:
         UsageError: the configuration cannot work.
@@ -45,7 +45,9 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
         if plan is not None and len(folder.committed()) == plan.num_shards:
             # Nothing is left to do but to tidy up, so Ray is not needed.
             recipe = settle(config, opening, Hardware.here())
-            outcome = Outcome(scan(folder.store), recipe, plan, 0, 0.0, 0.0, (), 0)
+            outcome = Outcome(
+                scan(folder.store), recipe, plan, 0, 0.0, 0.0, (), 0, distance=set_distance(folder, recipe)
+            )
             with _leased(folder, view):
                 if not folder.has_summary():
                     # The last driver died between its last part and this.
@@ -93,23 +95,29 @@ def restore(config: RestoreConfig, view: View) -> Outcome:
             config.timeout,
         )
         view.say(describe(prepared, chosen=config.weights is not None or opening.manifest is not None))
-        pool = WorkerPool(setup, ray.put(opening.weights), options, view.say)
+        networks = tuple(ray.put(network) for network in (opening.weights, opening.inception))
+        pool = WorkerPool(setup, networks, options, view.say)
         return Execution(config, folder, lease, prepared, pool, view, faults).run()
 
 
 def describe(prepared: Prepared, *, chosen: bool) -> str:
     """Return what is about to be done, in one line; weights that nobody has `chosen` are called the default."""
     recipe, plan = prepared.recipe, prepared.plan
+    images = f"{count(plan.num_images, 'image')} in {count(plan.num_shards, 'shard')}"
+    if recipe.given:
+        return f"{images}; scoring {recipe.model_name}; recipe {recipe.fingerprint()[:12]}"
     what = "copying (identity)" if recipe.engine == "identity" else recipe.model_name
     if not chosen and recipe.engine != "identity":
         what += " (the default weights)"
+    if recipe.ensemble > 1:
+        what += f", the mean of {recipe.ensemble} rotations"
     return (
-        f"{count(plan.num_images, 'image')} in {count(plan.num_shards, 'shard')}; {what}, {recipe.engine}, "
-        f"{recipe.precision} on {recipe.device_type}; recipe {recipe.fingerprint()[:12]}"
+        f"{images}; {what}, {recipe.engine}, {recipe.precision} on {recipe.device_type}; recipe "
+        f"{recipe.fingerprint()[:12]}"
     )
 
 
-def _dies_here(config: RestoreConfig) -> int:
+def _dies_here(config: RunConfig) -> int:
     """Return how many VACC dies an embedded Ray has to give out; 0 where a cluster will be asked.
 
     Raises:

@@ -11,13 +11,14 @@ from cluster.breaker import Breaker
 from cluster.isolation import verdict
 from cluster.pool import Guilty, WorkerPool
 from cluster.preparation import Prepared
-from cluster.view import Outcome, View
-from mimo_core.config import RestoreConfig, parse_max_failed
+from cluster.view import Outcome, SetDistance, View
+from mimo_core.config import RunConfig, parse_max_failed
 from mimo_core.errors import MimoError
 from mimo_core.faults import Faults
 from mimo_core.lease import Lease
 from mimo_core.progress import RateMeter, RunProgress, count
-from mimo_core.records import Record, now, read_footer, read_part, scan
+from mimo_core.recipe import Recipe
+from mimo_core.records import Record, now, read_footer, scan
 from mimo_core.run import RunFolder
 from mimo_core.sessions import Telemetry
 from mimo_core.statistics import Statistics
@@ -28,6 +29,8 @@ _READERS = 16
 # Parts pile up in memory if storage is slower than the workers: then the driver waits.
 _MAX_PENDING_COMMITS = 64
 _PROGRESS_SECONDS = 0.5
+# A covariance needs two.
+_FEWEST_FEATURES = 2
 
 
 class TooManyFailuresError(MimoError):
@@ -51,7 +54,7 @@ class Execution:
 
     def __init__(
         self,
-        config: RestoreConfig,
+        config: RunConfig,
         folder: RunFolder,
         lease: Lease,
         prepared: Prepared,
@@ -137,7 +140,7 @@ class Execution:
             statistics = read_footer(self._folder.store, shard)[0]
             if not statistics.failed:
                 continue
-            records = dict(enumerate(read_part(self._folder.store, shard)))
+            records = dict(enumerate(self._folder.read(shard)))
             failed = tuple(row for row, record in records.items() if record.status == "failed")
             attempt = 1 + max(records[row].attempt or 1 for row in failed)
             task = Task(shard, failed, attempt=attempt)
@@ -259,6 +262,23 @@ class Execution:
             devices=tuple(sorted(self._devices)),
             peak_memory=tally.peak_memory,
             telemetry=tally.telemetry,
+            distance=set_distance(self._folder, self._prepared.recipe),
         )
         self._folder.write_summary(outcome.summary())
         return outcome
+
+
+def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
+    """Return the Frechet distances of a finished run, None where it has not asked for them or has too few images."""
+    if not recipe.fid_sha256:
+        return None
+    from mimo_core.fid import frechet_distance
+
+    features = folder.feature_set()
+    if len(features) < _FEWEST_FEATURES:
+        return None
+    return SetDistance(
+        images=len(features),
+        fid=frechet_distance(features.rows("output"), features.rows("reference")),
+        input_fid=frechet_distance(features.rows("input"), features.rows("reference")),
+    )

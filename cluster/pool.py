@@ -80,9 +80,12 @@ class _Member:
 class WorkerPool:
     """Feeds tasks to workers. Use `run` as the driver's loop and `close` in the end."""
 
-    def __init__(self, setup: WorkerSetup, weights: Any, options: PoolOptions, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, setup: WorkerSetup, networks: tuple[Any, ...], options: PoolOptions, say: Callable[[str], None]
+    ) -> None:
+        """`networks`: references to a worker's further arguments in the object store."""
         self._setup = setup
-        self._weights = weights
+        self._networks = networks
         self._options = options
         self._say = say
         self._members: list[_Member] = []
@@ -162,7 +165,7 @@ class WorkerPool:
 
     def _start(self) -> _Member:
         demand = self._options.demand
-        actor = Worker.options(**demand.options()).remote(self._setup, self._weights)  # type: ignore[attr-defined]
+        actor = Worker.options(**demand.options()).remote(self._setup, *self._networks)  # type: ignore[attr-defined]
         return _Member(actor=actor, ready=actor.ready.remote())
 
     def _feed(self) -> None:

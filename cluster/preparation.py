@@ -1,5 +1,6 @@
 """Everything before the first image: what the run is, which choices are frozen for it, and its plan."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -8,13 +9,14 @@ from pathlib import Path
 from cluster.resources import VACC, Demand
 from mimo_core.choices import choose, choose_weights, default_weights, device_type_of
 from mimo_core.compiled import CompiledModel
-from mimo_core.config import RestoreConfig
+from mimo_core.config import EvaluateConfig, RunConfig
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.globs import Glob, has_magic
 from mimo_core.hardware import Hardware
 from mimo_core.imagelist import ImageEntry, list_images
 from mimo_core.plan import Plan, extend, read_plan, write_plan
 from mimo_core.recipe import Recipe
+from mimo_core.references import References
 from mimo_core.run import RunFolder, RunManifest
 from mimo_core.sessions import ENGINES
 from mimo_core.storage import Store, redact
@@ -33,10 +35,13 @@ _SMALLEST_SHARD = 2
 
 @dataclass(frozen=True)
 class Opening:
-    """What is known of a run before Ray is asked: the run that is resumed, if any, and the weights."""
+    """What is known of a run before Ray is asked: the run that is resumed, if any, the weights, and for the Frechet
+    distance the TorchScript of the Inception network.
+    """
 
     manifest: RunManifest | None
     weights: Weights | CompiledModel | None
+    inception: bytes | None = None
 
     @property
     def vacc(self) -> bool:
@@ -53,7 +58,7 @@ class Prepared:
     demand: Demand
 
 
-def open_run(config: RestoreConfig, folder: RunFolder) -> Opening:
+def open_run(config: RunConfig, folder: RunFolder) -> Opening:
     """Find out what is asked for, and refuse what cannot work, without changing anything.
 
     Raises:
@@ -71,19 +76,31 @@ def open_run(config: RestoreConfig, folder: RunFolder) -> Opening:
     weights = choose_weights(config, manifest.recipe if manifest is not None else None)
     if manifest is None or config.mode == "extend":
         next(entries_of(config))
-    return Opening(manifest, weights)
+    return Opening(manifest, weights, _inception(config))
 
 
-def entries_of(config: RestoreConfig) -> Iterator[ImageEntry]:
+def _inception(config: RunConfig) -> bytes | None:
+    if not (isinstance(config, EvaluateConfig) and config.fid):
+        return None
+    from mimo_core.fid import find_inception
+
+    return find_inception(config.fid_weights).read_bytes()
+
+
+def entries_of(config: RunConfig) -> Iterator[ImageEntry]:
     """List the source.
 
     Raises:
         UsageError: there is no such source, or no image in it.
     """
-    return islice(list_images(config.source, include=config.include, reference=config.reference), config.limit)
+    entries = list_images(config.source, include=config.include, reference=config.reference)
+    if config.restored_elsewhere is not None:
+        restored = References(config.restored_elsewhere)
+        entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
+    return islice(entries, config.limit)
 
 
-def suit(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Opening:
+def suit(config: RunConfig, opening: Opening, hardware: Hardware) -> Opening:
     """Return the opening with the weights that suit the hardware, where a new run leaves the choice to us."""
     if config.weights is not None or opening.manifest is not None or opening.weights is None:
         return opening
@@ -94,7 +111,7 @@ def suit(config: RestoreConfig, opening: Opening, hardware: Hardware) -> Opening
 
 
 def settle(
-    config: RestoreConfig, opening: Opening, hardware: Hardware, tune: Callable[[Question], Answer] = tune
+    config: RunConfig, opening: Opening, hardware: Hardware, tune: Callable[[Question], Answer] = tune
 ) -> Recipe:
     """Return the recipe, and refuse to resume a run by another one; `tune` measures where a choice is left to us.
 
@@ -103,6 +120,8 @@ def settle(
     """
     manifest = opening.manifest
     recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None, tune)
+    if opening.inception is not None:
+        recipe = recipe.model_copy(update={"fid_sha256": hashlib.sha256(opening.inception).hexdigest()})
     if manifest is not None:
         differences = manifest.differences(config, recipe)
         if differences:
@@ -114,7 +133,7 @@ def settle(
 
 
 def plan_run(
-    config: RestoreConfig, folder: RunFolder, opening: Opening, recipe: Recipe, say: Callable[[str], None]
+    config: RunConfig, folder: RunFolder, opening: Opening, recipe: Recipe, say: Callable[[str], None]
 ) -> Plan:
     """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
     if opening.manifest is None:
@@ -136,7 +155,7 @@ def plan_run(
     return existing
 
 
-def _sharded(config: RestoreConfig) -> tuple[int, Iterator[ImageEntry]]:
+def _sharded(config: RunConfig) -> tuple[int, Iterator[ImageEntry]]:
     """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
     entries = entries_of(config)
     if config.shard_size is not None:
@@ -146,9 +165,7 @@ def _sharded(config: RestoreConfig) -> tuple[int, Iterator[ImageEntry]]:
     return size, chain(first, entries)
 
 
-def demand_of(
-    config: RestoreConfig, recipe: Recipe, hardware: Hardware, weights: Weights | CompiledModel | None
-) -> Demand:
+def demand_of(config: RunConfig, recipe: Recipe, hardware: Hardware, weights: Weights | CompiledModel | None) -> Demand:
     """Return what a worker reserves on its node."""
     if isinstance(weights, CompiledModel):
         # The die computes; decoding, encoding and scoring use what cores there are for it.
@@ -165,7 +182,7 @@ def demand_of(
     return Demand(cpus=recipe.threads or 1, memory=memory)
 
 
-def wants_gpu(config: RestoreConfig, opening: Opening, gpus_in_cluster: float) -> bool:
+def wants_gpu(config: RunConfig, opening: Opening, gpus_in_cluster: float) -> bool:
     """Return whether the hardware to look at is a GPU node's."""
     if opening.vacc:
         return False
@@ -175,8 +192,12 @@ def wants_gpu(config: RestoreConfig, opening: Opening, gpus_in_cluster: float) -
     return device_type_of(config, None, frozen) == "cuda"
 
 
-def _refuse_overlap(config: RestoreConfig, folder: RunFolder) -> None:
-    for name, place in (("SOURCE", config.source), ("--reference", config.reference)):
+def _refuse_overlap(config: RunConfig, folder: RunFolder) -> None:
+    for name, place in (
+        ("SOURCE", config.source),
+        ("REFERENCE" if config.evaluates else "--reference", config.reference),
+        ("--restored", config.restored_elsewhere),
+    ):
         if place is None or list_extension(place) is not None:
             continue
         root = Glob(place).root if has_magic(place) and not Path(place).exists() else place

@@ -23,6 +23,15 @@ class View(Protocol):
 
 
 @dataclass(frozen=True)
+class SetDistance:
+    """Frechet Inception distances of the whole set to its references: of the outputs, and of the inputs."""
+
+    images: int
+    fid: float
+    input_fid: float
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a session of a run ended.
 
@@ -36,6 +45,7 @@ class Outcome:
         devices: names of the devices used.
         peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
         telemetry: what devices told of themselves, by host and device; empty where they do not.
+        distance: of the whole set to its references, where the run asks for it.
     """
 
     statistics: Statistics
@@ -47,6 +57,7 @@ class Outcome:
     devices: tuple[str, ...]
     peak_memory: int
     telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
+    distance: SetDistance | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return the document of summary.json."""
@@ -55,6 +66,7 @@ class Outcome:
             "fingerprint": self.recipe.fingerprint(),
             "plan": {"images": self.plan.num_images, "shards": self.plan.num_shards, "digest": self.plan.digest},
             "records": self.statistics.to_json(),
+            **self._distances(),
             "last_session": {
                 "images": self.session_images,
                 "seconds": round(self.seconds, 3),
@@ -64,3 +76,8 @@ class Outcome:
                 "telemetry": {name: asdict(told) for name, told in sorted(self.telemetry.items())},
             },
         }
+
+    def _distances(self) -> dict[str, Any]:
+        if self.distance is None:
+            return {}
+        return {"fid": self.distance.fid, "input_fid": self.distance.input_fid, "fid_images": self.distance.images}

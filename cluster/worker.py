@@ -25,7 +25,7 @@ _GROUPS = {"work": SLOTS + 1, "control": 2}
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What every worker of a run is made from, besides the weights, which travel once through the object store."""
+    """What every worker of a run is made from, besides its networks, which travel once through the object store."""
 
     store: Store
     recipe: Recipe
@@ -50,7 +50,9 @@ class WorkerInfo:
 class Worker:
     """Opens its session when made; a failure to do so is the error of `ready`."""
 
-    def __init__(self, setup: WorkerSetup, weights: Weights | CompiledModel | None) -> None:
+    def __init__(
+        self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: bytes | None = None
+    ) -> None:
         self._pipeline: Pipeline | None = None
         self._failure: SystemFailure | None = None
         try:
@@ -69,7 +71,7 @@ class Worker:
                 streams=setup.recipe.streams,
                 vacc_python=setup.vacc_python,
             )
-            self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults)
+            self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults, inception)
         except SystemFailure as failure:
             self._failure = failure
         except Exception as error:  # noqa: BLE001 - the next worker would fail alike, so it is told and not tried again

@@ -115,12 +115,12 @@ def _run(config: BenchRestoreConfig) -> int:
 
 def _job_rate(job: RestoreConfig) -> tuple[float, float]:
     """Return the job's images per second once its first worker is ready, and the seconds before that."""
-    from cluster.driver import restore
+    from cluster.driver import run
     from jobs.display import Display
 
     begun = time.perf_counter()
     with Display() as display:
-        outcome = restore(job, display)
+        outcome = run(job, display)
     return outcome.session_images / outcome.seconds, time.perf_counter() - begun - outcome.seconds
 
 

@@ -11,6 +11,7 @@ from mimo_core.errors import MimoError, UsageError
 
 JOBS = {
     "restore": "restore every image of a folder, bucket or list",
+    "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
     "status": "show how far a run is, from any machine, while it works or after",
     "verify": "check a finished run: every image once, every output as its record says",
     "weights": "list, inspect and convert network weights",

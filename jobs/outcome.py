@@ -9,16 +9,18 @@ from rich.table import Table
 
 from cluster.view import Outcome
 from jobs.display import duration, rate, size
-from mimo_core.config import RestoreConfig
+from mimo_core.config import RunConfig
 from mimo_core.progress import count
 from mimo_core.statistics import STAGES, Mean, Statistics
 
+_FEWEST_FOR_FID = 2048
 
-def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
+
+def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     """Print what became of the run to standard output."""
     # Where there is no terminal, lines are not folded at 80 columns.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-    statistics = outcome.statistics
+    statistics, recipe = outcome.statistics, outcome.recipe
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_row("images", _counts(statistics))
@@ -26,28 +28,40 @@ def print_outcome(outcome: Outcome, config: RestoreConfig) -> None:
     table.add_row("stages", _stages(statistics))
     for label, line in _scores(statistics):
         table.add_row(label, line)
-    recipe = outcome.recipe
+    if outcome.distance is not None:
+        distance = outcome.distance
+        gain = distance.fid - distance.input_fid
+        line = f"{distance.input_fid:.2f} -> {distance.fid:.2f} ({gain:+.2f}), of {count(distance.images, 'image')}"
+        table.add_row("FID", line)
     devices = ", ".join(outcome.devices) or recipe.device_type
-    table.add_row("model", escape(f"{recipe.model_name}, {recipe.engine} {recipe.precision} on {devices}"))
+    how = f", {recipe.engine} {recipe.precision} on {devices}" if not recipe.given else ""
+    table.add_row("model", escape(recipe.model_name + how))
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")
     if outcome.telemetry:
         table.add_row("devices", _devices(outcome))
-    table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
+    if recipe.saves_images:
+        table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
     table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
     console.print(table)
+    if outcome.distance is not None and outcome.distance.images < _FEWEST_FOR_FID:
+        console.print(
+            f"\nnote: FID over {outcome.distance.images} images is biased upwards; compare it only with FIDs over the "
+            f"same images ({_FEWEST_FOR_FID} are the least for one that can stand alone)",
+            markup=False,
+        )
+    if recipe.fid_sha256 and outcome.distance is None:
+        console.print("\nnote: FID needs two images with features at least", markup=False)
     if statistics.failed:
         console.print(
             f"\nfailed: {', '.join(f'{number} {kind}' for kind, number in statistics.error_kinds.items())}",
             markup=False,
         )
-        for failure in statistics.first_failures:
-            console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
-        if statistics.failed > len(statistics.first_failures):
-            console.print(f"  ... and {statistics.failed - len(statistics.first_failures)} more in the records")
     for kind, number in statistics.notes.items():
-        console.print(f"note: {count(number, 'restored image')} not scored: {kind}", markup=False)
+        what = "left out" if recipe.evaluates else "restored but not scored"
+        console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
+    _print_first_failures(console, statistics)
 
 
 def _counts(statistics: Statistics) -> str:
@@ -90,7 +104,9 @@ def _scores(statistics: Statistics) -> list[tuple[str, str]]:
     rows = []
     for label, before, after, unit, digits in (
         ("PSNR", "input_psnr", "psnr", " dB", 2),
+        ("PSNR of luma", "input_psnr_y", "psnr_y", " dB", 2),
         ("SSIM", "input_ssim", "ssim", "", 4),
+        ("SSIM as MATLAB", "input_ssim_matlab3d", "ssim_matlab3d", "", 4),
     ):
         first, second = statistics.scores.get(before, Mean()), statistics.scores.get(after, Mean())
         if first.finite_mean is None or second.finite_mean is None:
@@ -102,3 +118,11 @@ def _scores(statistics: Statistics) -> list[tuple[str, str]]:
             line += f"; identical images: {first.infinite} before, {second.infinite} after"
         rows.append((label, line if math.isfinite(gain) else "-"))
     return rows
+
+
+def _print_first_failures(console: Console, statistics: Statistics) -> None:
+    for failure in statistics.first_failures:
+        console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
+    others = statistics.failed + statistics.skipped - len(statistics.first_failures)
+    if others > 0:
+        console.print(f"  ... and {others} more in the records")

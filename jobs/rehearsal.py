@@ -6,7 +6,7 @@ from rich.console import Console
 
 from cluster.preparation import SHARD_SIZE, entries_of, open_run, settle, suit
 from jobs.display import size
-from mimo_core.config import RestoreConfig
+from mimo_core.config import RunConfig
 from mimo_core.hardware import Hardware
 from mimo_core.plan import read_plan
 from mimo_core.run import RunFolder
@@ -15,7 +15,7 @@ from mimo_core.storage import Store
 _SHOWN = 5
 
 
-def rehearse(config: RestoreConfig) -> int:
+def rehearse(config: RunConfig) -> int:
     """Print what the same command without `--dry-run` would do; return the exit code 0.
 
     Raises:

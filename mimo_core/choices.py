@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from mimo_core.compiled import CompiledModel, choose_compiled, is_compiled, load_compiled
-from mimo_core.config import RestoreConfig, parse_size
+from mimo_core.config import RunConfig, parse_size
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.quantisation import KEY
-from mimo_core.recipe import Recipe
+from mimo_core.recipe import GIVEN, Recipe, aims
 from mimo_core.restorer import TilePolicy
 from mimo_core.sessions import ENGINES
 from mimo_core.sessions.base import Precision
@@ -33,7 +33,7 @@ class _Calls:
 _CALLS = {"cpu": _Calls(1 << 20, (512, 512), 1), "cuda": _Calls(4 << 20, (1024, 1024), 8)}
 
 
-def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | CompiledModel | None:
+def choose_weights(config: RunConfig, frozen: Recipe | None) -> Weights | CompiledModel | None:
     """Load the weights that the configuration, or the run that it resumes, names; None for the identity engine.
 
     The vacc engine's are a compiled model: a folder of such models chooses the engine, too.
@@ -42,6 +42,8 @@ def choose_weights(config: RestoreConfig, frozen: Recipe | None) -> Weights | Co
         WeightsError: there are none, or they are not what they should be.
         UsageError: they are of another variant than `--model` demands.
     """
+    if config.restored_elsewhere is not None:
+        return None
     if config.engine == "identity" or (config.engine == "auto" and frozen is not None and frozen.engine == "identity"):
         return None
     name = config.weights or (frozen.weights if frozen is not None else default_weights("cpu"))
@@ -67,7 +69,7 @@ def default_weights(device_type: str) -> str:
 
 
 def choose(
-    config: RestoreConfig,
+    config: RunConfig,
     weights: Weights | CompiledModel | None,
     hardware: Hardware,
     frozen: Recipe | None,
@@ -109,7 +111,7 @@ def choose(
         tile, call_pixels = parse_size(config.tile), None
     batch = int(config.batch) if config.batch != "auto" else frozen.batch if frozen is not None else calls.batch
     recipe = Recipe(
-        model=weights.spec.variant if weights is not None else "identity",
+        model=weights.spec.variant if weights is not None else GIVEN if config.restored_elsewhere else "identity",
         weights=weights.source if weights is not None else "none",
         weights_sha256=weights.sha256 if weights is not None else "",
         interpolation=weights.spec.interpolation if weights is not None else "none",
@@ -125,13 +127,14 @@ def choose(
         max_pixels=config.max_pixels,
         format=config.format,
         quality=config.quality,
+        **aims(config),
     )
     # Refuses tiles that the overlap eats up before any work begins.
     TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
     return recipe
 
 
-def device_type_of(config: RestoreConfig, hardware: Hardware | None, frozen: Recipe | None) -> str:
+def device_type_of(config: RunConfig, hardware: Hardware | None, frozen: Recipe | None) -> str:
     """Return `cpu` or `cuda`: as asked for, else as the run began, else the best of the hardware that can be used."""
     if config.device != "auto":
         return config.device.split(":")[0]
@@ -142,7 +145,7 @@ def device_type_of(config: RestoreConfig, hardware: Hardware | None, frozen: Rec
 
 
 def _engines(
-    config: RestoreConfig, device_type: str, precision: Precision, weights: Weights | None, frozen: Recipe | None
+    config: RunConfig, device_type: str, precision: Precision, weights: Weights | None, frozen: Recipe | None
 ) -> tuple[str, ...]:
     """Return the engines that can do it, one where there is nothing to choose."""
     if weights is None:
@@ -161,7 +164,7 @@ def _engines(
     return able
 
 
-def _threads(config: RestoreConfig, device_type: str, frozen: Recipe | None) -> int | None:
+def _threads(config: RunConfig, device_type: str, frozen: Recipe | None) -> int | None:
     """CPU threads inside one operation: part of the recipe, for sums in bfloat16 depend on how they are split.
 
     One by default: workers that share nothing use the cores better than threads that wait for each other.
@@ -174,7 +177,7 @@ def _threads(config: RestoreConfig, device_type: str, frozen: Recipe | None) -> 
 
 
 def _precision(
-    config: RestoreConfig, device_type: str, weights: Weights | None, hardware: Hardware, frozen: Recipe | None
+    config: RunConfig, device_type: str, weights: Weights | None, hardware: Hardware, frozen: Recipe | None
 ) -> Precision:
     if config.precision != "auto":
         return config.precision

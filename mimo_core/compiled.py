@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from mimo_core.config import RestoreConfig, parse_size
+from mimo_core.config import RunConfig, parse_size
 from mimo_core.errors import ImageError, UsageError, WeightsError
 from mimo_core.network import MULTIPLE
-from mimo_core.recipe import Recipe
+from mimo_core.recipe import Recipe, aims
 from mimo_core.restorer import TilePolicy
 from mimo_core.storage import Store
 from mimo_core.weights import ModelSpec
@@ -204,7 +204,7 @@ def _interleaved_bgr(vdsp: bytes, size: tuple[int, int], source: str) -> bool:
     return _SWAPPED[order]
 
 
-def choose_compiled(config: RestoreConfig, compiled: CompiledModel, frozen: Recipe | None) -> Recipe:
+def choose_compiled(config: RunConfig, compiled: CompiledModel, frozen: Recipe | None) -> Recipe:
     """Return the recipe of a run with a compiled model: its size is the only tile.
 
     Raises:
@@ -241,4 +241,5 @@ def choose_compiled(config: RestoreConfig, compiled: CompiledModel, frozen: Reci
         max_pixels=config.max_pixels,
         format=config.format,
         quality=config.quality,
+        **aims(config),
     )

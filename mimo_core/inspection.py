@@ -4,10 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
-from mimo_core.errors import ErrorKind, ImageError, UsageError
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.features import read_features
 from mimo_core.lease import EXPIRY_SECONDS, holder_is_dead_here, read_lease
 from mimo_core.plan import Plan, PlanRow, read_plan
 from mimo_core.records import Record, part_numbers, read_part, scan
@@ -103,7 +104,8 @@ def verify_run(folder: RunFolder, tally: Verification) -> Iterator[Defect | None
     Raises:
         UsageError: there is no run.
     """
-    if folder.manifest() is None:
+    manifest = folder.manifest()
+    if manifest is None:
         raise UsageError(f"{folder.store} holds no run")
     plan = read_plan(folder.store)
     if plan is None:
@@ -111,10 +113,15 @@ def verify_run(folder: RunFolder, tally: Verification) -> Iterator[Defect | None
     done = folder.committed()
     beyond = sorted(number for number in done if number >= plan.num_shards)
     with ThreadPoolExecutor(_THREADS) as pool:
+        saves = manifest.recipe.saves_images
         for number in range(plan.num_shards):
             rows = plan.shard(number)
             tally.images += len(rows)
-            defects = _shard_defects(folder.store, number, rows, pool, tally) if number in done else _missing(rows)
+            defects = _missing(rows)
+            if number in done:
+                defects = chain(
+                    _shard_defects(folder.store, number, rows, pool, tally, saves), _features_defects(folder, number)
+                )
             for defect in defects:
                 tally.defects += 1
                 yield defect
@@ -129,7 +136,7 @@ def _missing(rows: list[PlanRow]) -> Iterator[Defect]:
 
 
 def _shard_defects(
-    store: Store, number: int, rows: list[PlanRow], pool: ThreadPoolExecutor, tally: Verification
+    store: Store, number: int, rows: list[PlanRow], pool: ThreadPoolExecutor, tally: Verification, saves: bool
 ) -> Iterator[Defect]:
     records = read_part(store, number)
     for row, record in zip(rows, records, strict=False):
@@ -139,6 +146,8 @@ def _shard_defects(
         yield Defect(row.key, f"has no record in part {number}")
     for record in records[len(rows) :]:
         yield Defect(record.key, f"has a record in part {number} but is not in the plan")
+    if not saves:
+        return
     restored = iter([record for record in records if record.status == "restored"])
     # Few at a time: outputs can be large.
     while batch := list(islice(restored, 2 * _THREADS)):
@@ -149,8 +158,19 @@ def _shard_defects(
                 yield Defect(record.key, problem)
 
 
+def _features_defects(folder: RunFolder, number: int) -> Iterator[Defect]:
+    """Yield the side part of a shard where it is not the one that was committed."""
+    sha256 = folder.features_sha256(number)
+    if sha256 is not None:
+        try:
+            read_features(folder.store, number, sha256)
+        except SystemFailure as failure:
+            yield Defect(f"part {number}", str(failure))
+
+
 def _output_problem(store: Store, record: Record) -> str | None:
-    assert record.output is not None
+    if record.output is None:
+        return "is restored, but its record names no output"
     try:
         data = store.read(record.output)
     except ImageError as error:

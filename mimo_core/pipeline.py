@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.faults import Faults
 from mimo_core.hardware import peak_memory
@@ -19,7 +20,7 @@ from mimo_core.recipe import Recipe
 from mimo_core.records import Record
 from mimo_core.restorer import Restoration, Restorer, TilePolicy
 from mimo_core.sessions import Monitored, SessionSpec, Telemetry, open_session
-from mimo_core.stages import Loaded, Stages
+from mimo_core.stages import AnyRestorer, Loaded, Stages
 from mimo_core.storage import Store
 from mimo_core.work import Task, TaskResult
 
@@ -120,9 +121,18 @@ class Pipeline:
     """
 
     def __init__(
-        self, output: Store, recipe: Recipe, spec: SessionSpec, options: PipelineOptions, faults: Faults | None = None
+        self,
+        output: Store,
+        recipe: Recipe,
+        spec: SessionSpec,
+        options: PipelineOptions,
+        faults: Faults | None = None,
+        inception: bytes | None = None,
     ) -> None:
+        """`inception`: TorchScript of the Inception network, where the run asks for features of its images."""
         self._output = output
+        self._keep_values = "psnr_float" in recipe.metrics or recipe.ensemble > 1
+        self._ensemble = recipe.ensemble > 1
         self._policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
         self._spec = spec
         self._board = ProgressBoard()
@@ -141,7 +151,12 @@ class Pipeline:
         ]
         self._threads[0].start()
         self.device_name = self._opened.result()
-        self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults())
+        extractor = None
+        if inception is not None:
+            from mimo_core.fid import FeatureExtractor
+
+            extractor = FeatureExtractor(inception, spec.device.split(":")[0], recipe.threads)
+        self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults(), extractor)
         self._threads[1].start()
 
     def submit(self, task: Task) -> Future[TaskResult]:
@@ -218,7 +233,8 @@ class Pipeline:
         if isinstance(session, Monitored):
             self._take_telemetry = session.take_telemetry
         self._opened.set_result(session.device_name)
-        restorer = Restorer(session, self._policy)
+        single = Restorer(session, self._policy, keep_values=self._keep_values)
+        restorer = EnsembleRestorer(single) if self._ensemble else single
         if restorer.calls == 1:
             self._infer_in_groups(lambda group: self._infer(restorer, group), self._policy.batch_of)
         else:
@@ -261,7 +277,7 @@ class Pipeline:
         self._release(item)
         return None
 
-    def _infer(self, restorer: Restorer, group: _Group) -> None:
+    def _infer(self, restorer: AnyRestorer, group: _Group) -> None:
         if not group:
             return
         running = group[0][0].running

@@ -32,7 +32,8 @@ class PlanRow:
 
     `source` and `reference` are absolute paths or URLs exactly as they are to be read, presigned queries included;
     `output` is the key of the output below the run's folder; `size` (bytes) and `version` (modification time in ns, or
-    etag) are what the listing knew of the source, None where it knew nothing.
+    etag) are what the listing knew of the source, None where it knew nothing; `restored` is what another tool made
+    of it.
     """
 
     key: str
@@ -41,12 +42,13 @@ class PlanRow:
     output: str
     size: int | None
     version: str | None
+    restored: str | None = None
 
 
 SHARD_SCHEMA: pa.Schema = pa.schema(
     [
-        pa.field(name, pa.int64() if name == "size" else pa.string(), nullable=name in ("reference", "size", "version"))
-        for name in ("key", "source", "reference", "output", "size", "version")
+        pa.field(name, pa.int64() if name == "size" else pa.string(), nullable=name not in ("key", "source", "output"))
+        for name in ("key", "source", "reference", "output", "size", "version", "restored")
     ],
     metadata={b"mimo.plan_version": str(PLAN_VERSION).encode()},
 )
@@ -243,7 +245,7 @@ class _Writer:
             self.images += 1
             self._bytes += entry.size or 0
             self._references = self._references or entry.reference is not None
-            yield PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version)
+            yield PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
 
     def commit(self) -> Plan:
         """Write `plan.json`, which makes the new shards part of the plan."""
@@ -356,6 +358,8 @@ def _write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
     for row in rows:
         reference = None if row.reference is None else redact(row.reference)
         plain = [row.key, redact(row.source), reference, row.output, row.size, row.version]
+        if row.restored is not None:
+            plain.append(redact(row.restored))
         digest.update(json.dumps(plain).encode() + b"\n")
     return digest.digest()
 

@@ -10,6 +10,8 @@ from mimo_core.errors import ErrorKind, ImageError, UsageError
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
+_NAN = "the engine returned values that are not numbers (NaN)"
+
 # Rows per block when rounding: temporaries then fit the cache and a large image needs no second float copy.
 _BLOCK_VALUES = 1 << 18
 
@@ -56,11 +58,24 @@ def quantise_into(values: npt.NDArray[np.floating], out: npt.NDArray[np.uint8] |
     for top in range(0, len(values), rows):
         block = np.clip(values[top : top + rows].astype(np.float32, copy=False), np.float32(0), np.float32(1))
         if np.isnan(np.min(block)):
-            raise ImageError(ErrorKind.DEVICE, "the engine returned values that are not numbers (NaN)")
+            raise ImageError(ErrorKind.DEVICE, _NAN)
         block += half
         block *= peak
         np.clip(block, np.float32(0), peak, out=block)
         out[top : top + rows] = block.astype(out.dtype)
+
+
+def store_into(values: npt.NDArray[np.floating], out: npt.NDArray[Any]) -> None:
+    """Floats 0..1 written into an array of the same shape: as they are into float32, else as `quantise_into` does.
+
+    Raises ImageError(device) for NaN either way.
+    """
+    if out.dtype != np.float32:
+        quantise_into(values, out)
+        return
+    if np.isnan(np.min(values)):
+        raise ImageError(ErrorKind.DEVICE, _NAN)
+    out[:] = values
 
 
 def resize_bilinear(image: Array, size: tuple[int, int]) -> Array:

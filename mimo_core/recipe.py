@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from mimo_core.config import RunConfig
+
+GIVEN = "given"
+"""The model of images that another tool restored."""
+
 
 class Recipe(BaseModel):
     """The resolved choices behind a run's outputs. Equal recipes and sources give equal bytes."""
@@ -29,11 +34,23 @@ class Recipe(BaseModel):
     max_pixels: int
     format: str
     quality: int | None
+    ensemble: int = 1
+    evaluates: bool = False
+    saves_images: bool = True
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    fid_sha256: str = ""
 
     @property
     def model_name(self) -> str:
         """The variant, with the weights where these go by another name."""
+        if self.given:
+            return "images that another tool made"
         return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
+
+    @property
+    def given(self) -> bool:
+        """Whether nothing is restored, because the images to score are there already."""
+        return self.model == GIVEN
 
     @property
     def streams(self) -> int:
@@ -64,9 +81,19 @@ class Recipe(BaseModel):
         return lines
 
 
+def aims(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of a recipe that need no choosing: what is made of each image besides restoring it once."""
+    return {
+        "ensemble": config.ensemble,
+        "evaluates": config.evaluates,
+        "saves_images": config.saves_images,
+        "metrics": config.chosen_metrics,
+    }
+
+
 def _show(name: str, value: object) -> str:
     if isinstance(value, tuple):
-        return "x".join(map(str, value))
+        return ("," if name == "metrics" else "x").join(map(str, value))
     if value is None:
         # As the option of that name is written.
         return {"size": "native", "quality": "default"}.get(name, "none")

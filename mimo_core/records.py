@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.features import Features
 from mimo_core.statistics import Statistics
 from mimo_core.storage import Store, redact, redact_text
 
@@ -64,6 +65,13 @@ class Record:
     host: str | None = None
     attempt: int | None = None
     finished_at: datetime | None = None
+    psnr_float: float | None = None
+    psnr_y: float | None = None
+    input_psnr_y: float | None = None
+    ssim_matlab3d: float | None = None
+    input_ssim_matlab3d: float | None = None
+    # Not a column: kept beside the records, in the shard's part of features.
+    features: Features | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what would not be a truthful record, and redact what must not be stored."""
@@ -71,8 +79,6 @@ class Record:
             raise UsageError(f"a record's status is one of {', '.join(STATUSES)}, not {self.status!r}")
         if self.status == "failed" and self.error_kind is None:
             raise UsageError(f"the record of {self.key!r} has failed but no error_kind")
-        if self.status == "restored" and self.output is None:
-            raise UsageError(f"the record of {self.key!r} is restored but has no output")
         if self.error_kind is not None:
             object.__setattr__(self, "error_kind", ErrorKind(self.error_kind).value)
         if self.finished_at is not None and self.finished_at.tzinfo is None:
@@ -99,7 +105,7 @@ _TEXT, _INT, _LONG, _REAL, _MS = pa.string(), pa.int32(), pa.int64(), pa.float64
 _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("key", _TEXT, "relative path of the image, unique in the plan"),
     ("source", _TEXT, "path or URL read, without credentials or query string"),
-    ("output", _TEXT, "key of the output below the run's folder"),
+    ("output", _TEXT, "key of the output below the run's folder; null where none was written"),
     ("reference", _TEXT, "path or URL of the ground truth, without credentials or query string"),
     ("status", _TEXT, "restored, failed, or skipped (left out on purpose)"),
     ("error_kind", _TEXT, "why there is no output, or no score: one of a closed list"),
@@ -131,6 +137,11 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("host", _TEXT, "host the image was restored on"),
     ("attempt", _INT, "number of the try that made this record, from 1"),
     ("finished_at", pa.timestamp("us", tz="UTC"), "when the record was made"),
+    ("psnr_float", _REAL, "PSNR of the unrounded output, clipped to 0..1, against reference / maximum, in dB"),
+    ("psnr_y", _REAL, "PSNR of the luma (BT.601, 16..235, unrounded) of the 8-bit arrays, peak 255, in dB"),
+    ("input_psnr_y", _REAL, "the same of the input"),
+    ("ssim_matlab3d", _REAL, "SSIM of height x width x 3 as a volume, as MATLAB's ssim; null below 11 pixels"),
+    ("input_ssim_matlab3d", _REAL, "the same of the input"),
 )
 
 SCHEMA: pa.Schema = pa.schema(
@@ -161,7 +172,7 @@ def to_table(records: Iterable[Record]) -> pa.Table:
 
 def from_table(table: pa.Table) -> list[Record]:
     """The records of a table; columns of a newer schema are left out, missing ones are None."""
-    known = {field.name for field in fields(Record)}
+    known = {column.name for column in fields(Record)}
     return [Record(**{name: value for name, value in row.items() if name in known}) for row in table.to_pylist()]
 
 

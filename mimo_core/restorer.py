@@ -5,13 +5,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
-from mimo_core.preprocess import crop_to, multiple_above, pad_to_multiple
+from mimo_core.preprocess import crop_to, multiple_above, pad_to_multiple, quantise
 from mimo_core.sessions import Pixels, Session, SessionOutOfMemoryError
 from mimo_core.tiling import BandBlender, Tile, TileGrid
 
@@ -59,11 +59,14 @@ class TilePolicy:
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored image: pixels as they came in type and size, the number of tiles, and the fallback taken, if any."""
+    """A restored image: pixels as they came in type and size, the number of tiles, the fallback taken, if any, and
+    where they are asked for the values (float32, about 0..1) before they were rounded.
+    """
 
     pixels: Pixels
     tiles: int = 1
     fallback: str | None = None
+    values: npt.NDArray[np.float32] | None = None
 
 
 class Restorer:
@@ -72,8 +75,10 @@ class Restorer:
     Use it on the session's thread, or on as many threads as `calls` says.
     """
 
-    def __init__(self, session: Session, policy: TilePolicy) -> None:
+    def __init__(self, session: Session, policy: TilePolicy, *, keep_values: bool = False) -> None:
+        """`keep_values`: whether restorations have their values before rounding, too."""
         self._session = session
+        self._keep_values = keep_values
         self._limits = session.limits
         self._policy = policy
         self._multiple = session.limits.multiple_of
@@ -125,7 +130,7 @@ class Restorer:
         height, width = images[0].shape[:2]
         batch = np.stack([pad_to_multiple(image, self._multiple) for image in images])
         try:
-            restored = self._session.restore(cast(Pixels, batch))
+            restored = self._computed_together(cast(Pixels, batch))
         except (SessionOutOfMemoryError, ImageError) as error:
             if len(images) > 1:
                 middle = len(images) // 2
@@ -138,7 +143,20 @@ class Restorer:
                 return [error]
             return [self._in_smaller_tiles(images[0], tick, max(height, width))]
         tick()
-        return [Restoration(cast(Pixels, crop_to(one, height, width)), fallback=fallback) for one in restored]
+        return [
+            self._restoration(crop_to(one, height, width), image.dtype, fallback=fallback)
+            for one, image in zip(restored, images, strict=True)
+        ]
+
+    def _computed_together(self, batch: Pixels) -> npt.NDArray[Any]:
+        return self._session.restore_float(batch) if self._keep_values else self._session.restore(batch)
+
+    def _restoration(
+        self, computed: npt.NDArray[Any], dtype: npt.DTypeLike, tiles: int = 1, fallback: str | None = None
+    ) -> Restoration:
+        if not self._keep_values:
+            return Restoration(cast(Pixels, computed), tiles, fallback)
+        return Restoration(quantise(computed, dtype), tiles, fallback, computed)
 
     def _alone(self, image: Pixels, tick: Callable[[], None]) -> Restoration | ImageError:
         """Restore one image in tiles of the policy's (or the session's static) size."""
@@ -191,12 +209,12 @@ class Restorer:
         )
 
     def _in_tiles(self, image: Pixels, grid: TileGrid, tick: Callable[[], None], size: int) -> Restoration:
-        blender = BandBlender(grid, image.dtype)
+        blender = BandBlender(grid, np.float32 if self._keep_values else image.dtype)
         for tiles, results in self._computed(grid.batches(image, size)):
             for tile, values in zip(tiles, results, strict=True):
                 blender.add(tile, values)
             tick()
-        return Restoration(blender.result, len(grid))
+        return self._restoration(blender.result, image.dtype, len(grid))
 
     def _computed(
         self, batches: Iterable[tuple[tuple[Tile, ...], Pixels]]

@@ -4,14 +4,15 @@ import json
 import os
 import platform
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mimo_core import __version__, plan, records
-from mimo_core.config import RestoreConfig
+from mimo_core import __version__, features, plan, records
+from mimo_core.config import RunConfig
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.lease import FOLDER as LEASE_FOLDER
 from mimo_core.lease import Lease, LeaseLostError
@@ -25,9 +26,10 @@ FORMAT = 1
 _DELETERS = 16
 NAME = "run.json"
 SUMMARY = "summary.json"
+_FEATURES = "mimo.features_sha256"
 _PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless", "pyarrow", "ray")
 # What may differ between the command that began a run and the one that resumes it: it changes no byte of an output.
-_SELECTION = ("source", "reference", "include", "limit")
+_SELECTION = ("source", "reference", "restored", "include", "limit")
 
 
 class RunManifest(BaseModel):
@@ -38,6 +40,7 @@ class RunManifest(BaseModel):
     format: int = FORMAT
     source: str
     reference: str | None
+    restored: str | None = None
     include: tuple[str, ...]
     limit: int | None
     recipe: Recipe
@@ -48,14 +51,16 @@ class RunManifest(BaseModel):
     created_at: str = ""
 
     @classmethod
-    def of(cls, config: RestoreConfig, recipe: Recipe) -> "RunManifest":
+    def of(cls, config: RunConfig, recipe: Recipe) -> "RunManifest":
         """Describe a new run."""
         options = config.model_dump(mode="json")
-        for name in ("source", "output", "reference", "weights"):
-            options[name] = redact(options[name]) if options[name] else options[name]
+        for name in ("source", "output", "reference", "restored", "weights", "fid_weights"):
+            if options.get(name):
+                options[name] = redact(options[name])
         return cls(
             source=_place(config.source),
             reference=_place(config.reference) if config.reference else None,
+            restored=_place(config.restored_elsewhere) if config.restored_elsewhere else None,
             include=config.include,
             limit=config.limit,
             recipe=recipe,
@@ -66,7 +71,7 @@ class RunManifest(BaseModel):
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
-    def differences(self, config: RestoreConfig, recipe: Recipe) -> list[str]:
+    def differences(self, config: RunConfig, recipe: Recipe) -> list[str]:
         """Return one line for each thing by which the configuration asks for another run than this one."""
         asked = RunManifest.of(config, recipe)
         lines = [
@@ -127,6 +132,7 @@ class RunFolder:
     def erase(self) -> None:
         """Remove the run, its outputs included; run.json goes last, so that an interrupted erasure can go on."""
         self.store.delete_tree(records.FOLDER)
+        self.store.delete_tree(features.FOLDER)
         existing = plan.read_plan(self.store)
         if existing is not None:
             with ThreadPoolExecutor(_DELETERS) as pool:
@@ -156,13 +162,38 @@ class RunFolder:
         """
         lease.check()
         metadata = {"mimo.epoch": str(lease.epoch), "mimo.fingerprint": fingerprint}
+        described = [(row.key, row.features) for row in rows if row.features is not None]
+        before = self.features_sha256(shard) if replace else None
         try:
+            if described:
+                metadata[_FEATURES] = features.write_features(self.store, shard, described)
+                lease.check()
             statistics = records.write_part(self.store, shard, rows, metadata, replace=replace)
         except ImageError as error:
             raise SystemFailure(error.kind, f"the records of shard {shard} cannot be written: {error}") from error
         if statistics is None:
             raise LeaseLostError(f"another driver has committed shard {shard}; this one stops")
+        if before is not None and before != metadata.get(_FEATURES):
+            features.remove_features(self.store, shard, before)
         return statistics
+
+    def read(self, shard: int) -> list[Record]:
+        """Return the records of a committed shard, with their features where it has some."""
+        rows = records.read_part(self.store, shard)
+        sha256 = self.features_sha256(shard)
+        if sha256 is None:
+            return rows
+        known = features.read_features(self.store, shard, sha256)
+        return [replace(row, features=known.get(row.key)) for row in rows]
+
+    def features_sha256(self, shard: int) -> str | None:
+        """Return the SHA-256 of a committed shard's features, None where it has none."""
+        return records.read_footer(self.store, shard)[1].get(_FEATURES)
+
+    def feature_set(self) -> features.FeatureSet:
+        """Return the features of all committed shards."""
+        hashes = ((number, self.features_sha256(number)) for number in sorted(self.committed()))
+        return features.FeatureSet(self.store, ((number, sha256) for number, sha256 in hashes if sha256 is not None))
 
     def committed(self) -> set[int]:
         """Return the numbers of the shards that are done."""

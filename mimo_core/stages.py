@@ -6,21 +6,32 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from mimo_core import codecs
+from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.faults import Faults
-from mimo_core.metrics import as_8bit, psnr, ssim
+from mimo_core.features import Features
+from mimo_core.metrics import as_8bit
 from mimo_core.plan import PlanRow
 from mimo_core.preprocess import resize_bilinear
 from mimo_core.progress import ProgressBoard
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record, now
 from mimo_core.restorer import Restoration, Restorer
+from mimo_core.scoring import open_scorer
 from mimo_core.sessions import Pixels
 from mimo_core.storage import Store, read_url, redact
 from mimo_core.work import Task
+
+if TYPE_CHECKING:
+    from mimo_core.fid import FeatureExtractor
+
+AnyRestorer = Restorer | EnsembleRestorer
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,7 @@ class Loaded:
         image: as decoded.
         pixels: what the network takes, (H, W, 3) RGB, resized if the recipe says so.
         reference: the ground truth at the same size, if there is one.
+        given: what another tool made of it, at the same size and with the same type, where that is to be scored.
         problem: why there is none although one was expected.
         bytes_in: size of the source file.
         read_ms, decode_ms: time taken for source and reference together.
@@ -47,6 +59,7 @@ class Loaded:
     image: codecs.Image
     pixels: Pixels
     reference: Pixels | None
+    given: Pixels | None
     problem: Problem | None
     bytes_in: int
     read_ms: float
@@ -58,6 +71,7 @@ class Loaded:
         return (
             self.image.pixels.nbytes
             + 2 * self.pixels.nbytes
+            + (self.given.nbytes if self.given is not None else 0)
             + (self.reference.nbytes if self.reference is not None else 0)
         )
 
@@ -69,8 +83,19 @@ class Loaded:
 class Stages:
     """The stages by one recipe, reporting to one progress board."""
 
-    def __init__(self, output: Store, recipe: Recipe, device: str, board: ProgressBoard, faults: Faults) -> None:
+    def __init__(
+        self,
+        output: Store,
+        recipe: Recipe,
+        device: str,
+        board: ProgressBoard,
+        faults: Faults,
+        extractor: "FeatureExtractor | None" = None,
+    ) -> None:
+        """`extractor`: where the run asks for features of its images."""
         self._output = output
+        self._extractor = extractor
+        self._scorer = open_scorer(recipe.metrics, recipe.device_type)
         self._recipe = recipe
         self._board = board
         self._faults = faults
@@ -95,9 +120,11 @@ class Stages:
                     "the source has changed since the run was planned; start a new run to restore what is there now",
                 )
             sharp, problem = self._read_reference(row)
+            made = self._read_restored(row)
         with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
             image = codecs.decode(data, max_pixels=self._recipe.max_pixels)
-            codecs.check_encodable(image, _container(row.output, image))
+            if self._recipe.saves_images:
+                codecs.check_encodable(image, _container(row.output, image))
             pixels = self._sized(codecs.model_input(image))
             reference = None
             if sharp is not None:
@@ -114,30 +141,64 @@ class Stages:
                     "(--size resizes both on purpose)",
                 )
                 reference = None
-        return Loaded(image, pixels, reference, problem, len(data), reading.milliseconds, decoding.milliseconds)
+            if problem is not None and self._recipe.evaluates:
+                raise ImageError(problem.kind, problem.message)
+            given = self._given(made, pixels) if made is not None else None
+        return Loaded(image, pixels, reference, given, problem, len(data), reading.milliseconds, decoding.milliseconds)
 
     def infer(
-        self, restorer: Restorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
+        self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
     ) -> tuple[list[Restoration | ImageError], float]:
         """Restore images of one shape together; return their results and the seconds taken."""
         keys = {index: row.key for index, row, _ in group}
         with self._board.stage("infer", task.shard, keys) as inferring:
             for key in keys.values():
                 self._faults.strike(key)
-            pixels = [loaded.pixels for _, _, loaded in group]
-            restored = restorer.restore(pixels, lambda: self._board.tick(task.shard, keys))
+            restored: list[Restoration | ImageError]
+            if self._recipe.given:
+                restored = [Restoration(loaded.given) for _, _, loaded in group if loaded.given is not None]
+            else:
+                pixels = [loaded.pixels for _, _, loaded in group]
+                restored = restorer.restore(pixels, lambda: self._board.tick(task.shard, keys))
         return restored, inferring.milliseconds / 1e3
 
     def finish(
         self, task: Task, index: int, row: PlanRow, loaded: Loaded, restoration: Restoration, infer_seconds: float
     ) -> Record:
-        """Encode, write, hash and score a restored image.
+        """Encode, write, hash and score a restored image; what is evaluated alone is only scored.
 
         Raises:
             ImageError: this image cannot be encoded or written.
             SystemFailure: nothing can be written.
         """
         result = codecs.with_restored(loaded.image, restoration.pixels)
+        saved = self._save(task, index, row, loaded, result) if self._recipe.saves_images else {}
+        with self._board.stage("score", task.shard, {index: row.key}) as scoring:
+            scores = self._scores(loaded, codecs.model_input(result), restoration.values)
+        return Record(
+            key=row.key,
+            source=row.source,
+            status="restored",
+            reference=row.reference,
+            error_kind=loaded.problem.kind.value if loaded.problem is not None else None,
+            error=loaded.problem.message if loaded.problem is not None else None,
+            **_shape(loaded.image),
+            bytes_in=loaded.bytes_in,
+            **saved,
+            **scores,
+            read_ms=loaded.read_ms,
+            decode_ms=loaded.decode_ms,
+            infer_ms=infer_seconds * 1e3,
+            score_ms=scoring.milliseconds,
+            tiles=restoration.tiles,
+            fallback=restoration.fallback,
+            attempt=task.attempt,
+            finished_at=now(),
+            **self._constant,
+        )
+
+    def _save(self, task: Task, index: int, row: PlanRow, loaded: Loaded, result: codecs.Image) -> dict[str, Any]:
+        """Encode and write a restored image; return what its record says of that."""
         with self._board.stage("encode", task.shard, {index: row.key}) as encoding:
             data = codecs.encode(result, _container(row.output, loaded.image), quality=self._recipe.quality)
         with self._board.stage("write", task.shard, {index: row.key}) as writing:
@@ -146,33 +207,22 @@ class Stages:
             except ImageError as error:
                 raise ImageError(ErrorKind.WRITE, str(error)) from error
             digest = hashlib.sha256(data).hexdigest()
-        with self._board.stage("score", task.shard, {index: row.key}) as scoring:
-            scores = _scores(loaded, codecs.model_input(result)) if loaded.reference is not None else {}
-        return Record(
-            key=row.key,
-            source=row.source,
-            status="restored",
-            output=row.output,
-            reference=row.reference,
-            error_kind=loaded.problem.kind.value if loaded.problem is not None else None,
-            error=loaded.problem.message if loaded.problem is not None else None,
-            **_shape(loaded.image),
-            bytes_in=loaded.bytes_in,
-            bytes_out=len(data),
-            output_sha256=digest,
-            **scores,
-            read_ms=loaded.read_ms,
-            decode_ms=loaded.decode_ms,
-            infer_ms=infer_seconds * 1e3,
-            score_ms=scoring.milliseconds,
-            encode_ms=encoding.milliseconds,
-            write_ms=writing.milliseconds,
-            tiles=restoration.tiles,
-            fallback=restoration.fallback,
-            attempt=task.attempt,
-            finished_at=now(),
-            **self._constant,
-        )
+        return {
+            "output": row.output,
+            "bytes_out": len(data),
+            "output_sha256": digest,
+            "encode_ms": encoding.milliseconds,
+            "write_ms": writing.milliseconds,
+        }
+
+    def _scores(self, loaded: Loaded, restored: Pixels, values: npt.NDArray[np.float32] | None) -> dict[str, Any]:
+        if loaded.reference is None:
+            return {}
+        scores: dict[str, Any] = self._scorer.score(loaded.pixels, restored, loaded.reference, values)
+        if self._extractor is not None:
+            images = [as_8bit(one) for one in (loaded.pixels, restored, loaded.reference)]
+            scores["features"] = Features(*self._extractor.features(images))
+        return scores
 
     def failure(self, task: Task, row: PlanRow, error: Exception, loaded: Loaded | None = None) -> Record:
         """Return the record of an image that could not be restored."""
@@ -182,10 +232,12 @@ class Stages:
             kind, message = ErrorKind.OUT_OF_MEMORY, "the worker's main memory is exhausted"
         else:
             kind, message = ErrorKind.INTERNAL, _where(error)
+        # Only an evaluation refuses an image for that, and then by design.
+        left_out = kind is ErrorKind.REFERENCE_MISSING
         return Record(
             key=row.key,
             source=row.source,
-            status="failed",
+            status="skipped" if left_out else "failed",
             reference=row.reference,
             error_kind=kind.value,
             error=message,
@@ -198,6 +250,27 @@ class Stages:
 
     def _sized(self, pixels: Pixels) -> Pixels:
         return pixels if self._recipe.size is None else resize_bilinear(pixels, self._recipe.size)
+
+    def _read_restored(self, row: PlanRow) -> bytes | None:
+        if row.restored is None:
+            return None
+        try:
+            return read_url(row.restored)[0]
+        except ImageError as error:
+            raise ImageError(error.kind, f"the restored image {redact(row.restored)}: {error}") from error
+
+    def _given(self, made: bytes, pixels: Pixels) -> Pixels:
+        """Return what another tool made of an image, fit to be compared with it."""
+        try:
+            given = self._sized(codecs.model_input(codecs.decode(made, max_pixels=self._recipe.max_pixels)))
+        except ImageError as error:
+            raise ImageError(error.kind, f"the restored image cannot be decoded: {error}") from error
+        if given.shape != pixels.shape:
+            raise ImageError(
+                ErrorKind.REFERENCE_SIZE,
+                f"the restored image is {_size(given)}, the image {_size(pixels)} (--size resizes both on purpose)",
+            )
+        return given
 
     def _read_reference(self, row: PlanRow) -> tuple[bytes | None, Problem | None]:
         if row.reference is None:
@@ -214,17 +287,6 @@ def _container(output: str, image: codecs.Image) -> str:
     """Return the container that the output's name promises; a name that promises none keeps the input's."""
     known = PurePosixPath(output).suffix.lower() in codecs.IMAGE_EXTENSIONS
     return codecs.container_of(output) if known else image.container
-
-
-def _scores(loaded: Loaded, restored: Pixels) -> dict[str, Any]:
-    assert loaded.reference is not None
-    reference, before, after = as_8bit(loaded.reference), as_8bit(loaded.pixels), as_8bit(restored)
-    return {
-        "input_psnr": psnr(before, reference),
-        "input_ssim": ssim(before, reference),
-        "psnr": psnr(after, reference),
-        "ssim": ssim(after, reference),
-    }
 
 
 def _shape(image: codecs.Image) -> dict[str, Any]:

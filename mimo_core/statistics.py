@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mimo_core.records import Record
 
 STAGES = ("read", "decode", "infer", "score", "encode", "write")
-SCORES = ("input_psnr", "input_ssim", "psnr", "ssim")
+SCORES = (
+    *("input_psnr", "input_ssim", "psnr", "ssim", "psnr_float", "input_psnr_y", "psnr_y"),
+    *("input_ssim_matlab3d", "ssim_matlab3d"),
+)
 FIRST_FAILURES = 5
 
 
@@ -62,8 +66,8 @@ class Statistics:
         retried: records of a second or later try.
         bytes_in, bytes_out, pixels: sums over the restored.
         stage_ms: sums of milliseconds by stage (read, decode, infer, score, encode, write).
-        scores: means of input_psnr, input_ssim, psnr and ssim.
-        first_failures: the first few, in the order of the parts.
+        scores: means of what images were scored by, as SCORES names it.
+        first_failures: the first few that failed or were left out, in the order of the parts.
         devices: restored records by engine, precision and device ("torch fp32 cpu").
         first_finished, last_finished: seconds since the epoch, None without any record that has a time.
     """
@@ -113,7 +117,8 @@ class Statistics:
             },
             scores={name: mean for name in SCORES if (mean := _mean(rows, name)) != Mean()},
             first_failures=tuple(
-                Failure(row.key, row.error_kind or "", row.error or "") for row in failed[:FIRST_FAILURES]
+                Failure(row.key, row.error_kind or "", row.error or "")
+                for row in islice((row for row in rows if row.status != "restored"), FIRST_FAILURES)
             ),
             first_finished=min(times, default=None),
             last_finished=max(times, default=None),

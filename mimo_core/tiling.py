@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_core.errors import UsageError
-from mimo_core.preprocess import Array, multiple_above, padding_index, quantise_into
+from mimo_core.preprocess import Array, multiple_above, padding_index, store_into
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -175,11 +175,11 @@ class BandBlender:
     """
 
     def __init__(self, grid: TileGrid, dtype: npt.DTypeLike, channels: int = 3) -> None:
-        """`dtype`: np.uint8 or np.uint16, of the output."""
-        if np.dtype(dtype) not in (np.dtype(np.uint8), np.dtype(np.uint16)):
-            raise UsageError(f"images are blended into uint8 or uint16, not {np.dtype(dtype)}")
+        """`dtype`: np.uint8 or np.uint16 of the output, or np.float32 for one that is not rounded."""
+        if np.dtype(dtype) not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
+            raise UsageError(f"images are blended into uint8, uint16 or float32, not {np.dtype(dtype)}")
         self._grid = grid
-        self._output: Pixels = np.empty((grid.height, grid.width, channels), dtype)
+        self._output: npt.NDArray[Any] = np.empty((grid.height, grid.width, channels), dtype)
         self._row_seams = _seams(grid.row_starts, grid.tile_height)
         self._column_seams = _seams(grid.column_starts, grid.tile_width)
         self._pending = grid.tiles()
@@ -193,7 +193,7 @@ class BandBlender:
         return self._expected is None
 
     @property
-    def result(self) -> Pixels:
+    def result(self) -> npt.NDArray[Any]:
         """The blended image, height x width x C; available when every tile has been added."""
         if self._expected is not None:
             raise UsageError(f"the image is not complete: {self._expected} is missing")
@@ -212,7 +212,7 @@ class BandBlender:
             raise UsageError(f"a tile of shape {values.shape} does not belong to {grid}")
         floats = _to_float(values, self._output.dtype)
         if len(grid) == 1:
-            quantise_into(floats[: grid.height, : grid.width], self._output)
+            store_into(floats[: grid.height, : grid.width], self._output)
         else:
             self._add_to_band(tile, floats)
         self._expected = next(self._pending, None)
@@ -249,7 +249,7 @@ class BandBlender:
             _fade(seam, band[: len(seam)], above.weights[:, np.newaxis, np.newaxis])
             band[: len(seam)] = seam
         final = min(below.start, height)
-        quantise_into(band[: final - top], self._output[top:final])
+        store_into(band[: final - top], self._output[top:final])
         self._carry = band[final - top :].copy() if final < min(below.stop, height) else None
         self._band = None
 

@@ -8,12 +8,16 @@ import pytest
 from pydantic import BaseModel
 
 from jobs.arguments import option
-from mimo_core.config import RestoreConfig
+from mimo_core.config import EvaluateConfig, RestoreConfig
 from mimo_core.errors import ErrorKind
 from mimo_core.records import SCHEMA_VERSION, STATUSES, describe_columns
 from mimo_core.training.config import TrainConfig
 
-JOBS = {"mimo restore SOURCE OUTPUT": RestoreConfig, "mimo train OUTPUT": TrainConfig}
+JOBS = {
+    "mimo restore SOURCE OUTPUT": RestoreConfig,
+    "mimo evaluate SOURCE REFERENCE OUTPUT": EvaluateConfig,
+    "mimo train OUTPUT": TrainConfig,
+}
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NOTE = "<!-- Written by tests/docs/test_generated.py; do not edit. -->\n"
 
@@ -27,8 +31,8 @@ KINDS = {
     "unsupported": "an image of a kind that is not read, or that the output's container cannot hold; the text names it",
     "too_large": "more pixels than `--max-pixels`",
     "changed": "the source is not the one that was planned",
-    "reference_missing": "restored, but not scored: there is no reference",
-    "reference_size": "restored, but not scored: the reference has another size",
+    "reference_missing": "there is no reference: restored, but not scored; left out of an evaluation (`skipped`)",
+    "reference_size": "the reference has another size: restored, but not scored; `failed` in an evaluation",
     "out_of_memory": "not even the smallest tiles fit",
     "device": "the device failed on this image",
     "crashed_worker": "its worker died on this image alone, twice",
@@ -73,7 +77,8 @@ def options_page() -> str:
 
 
 def option_rows(config: type[BaseModel]) -> Iterator[str]:
-    for name, field in config.model_fields.items():
+    # What must be given comes first, as on the command line.
+    for name, field in sorted(config.model_fields.items(), key=lambda item: not item[1].is_required()):
         default = {True: "yes", False: "no"}[field.default] if isinstance(field.default, bool) else field.default
         shown = "" if default in (None, (), "") else f"`{default}`"
         title = name.upper() if field.is_required() else option(name)

@@ -1,0 +1,64 @@
+"""Carrying a run out from the command line: what a person sees of it, its interruption and its exit code."""
+
+import shlex
+from collections.abc import Sequence
+
+from jobs.display import Display
+from jobs.interruption import INTERRUPTED, interruptible
+from jobs.main import FAILED, OK, SOME_FAILED, leave
+from mimo_core.config import RunConfig
+from mimo_core.errors import SystemFailure
+from mimo_core.storage import redact
+
+
+def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
+    """Work on the run until it is finished, and print what became of it.
+
+    Args:
+        job: its name, as in `mimo restore`.
+        config: what was asked for.
+        argv: how, to say which command goes on after an interruption.
+
+    Returns:
+        The exit code; see `jobs.main.run`.
+    """
+    if config.dry_run:
+        from jobs.rehearsal import rehearse
+
+        return rehearse(config)
+    resumption = how_to_resume(job, config, argv)
+    with Display() as display:
+
+        def farewell(cause: str) -> None:
+            display.finish()
+            display.say(f"stopped by {cause}; what is committed stays; {resumption}")
+
+        with interruptible(farewell) as interruption:
+            try:
+                # Ray takes a second to import, which `--help` need not.
+                from cluster.driver import run
+                from jobs.outcome import print_outcome
+
+                outcome = run(config, display)
+            except BaseException as error:
+                # An interrupted library may raise something else than the interruption.
+                if interruption.happened:
+                    interruption.say_farewell()
+                    leave(INTERRUPTED)
+                if not isinstance(error, SystemFailure):
+                    raise
+                display.finish()
+                display.say(f"mimo {job}: {error}")
+                display.say(f"What is committed stays. Once that is mended: {resumption}")
+                return FAILED
+        display.finish()
+        print_outcome(outcome, config)
+    return SOME_FAILED if outcome.statistics.failed or outcome.statistics.skipped else OK
+
+
+def how_to_resume(job: str, config: RunConfig, argv: Sequence[str]) -> str:
+    """Return in words, in mid-sentence, which command goes on with a run that was stopped."""
+    if config.mode == "overwrite":
+        # Once more, it would begin by removing what is committed.
+        return "the same command without --mode overwrite goes on from here"
+    return f"the same command goes on from here:\n  mimo {job} {shlex.join(map(redact, argv))}"
