@@ -1,6 +1,6 @@
 """A run in this process, without Ray: plan the source, let one pipeline work, and return what came of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mimo_core.faults import Faults
@@ -69,9 +69,19 @@ class Outcome:
         return (self.folder / name).read_bytes()
 
 
-def plan_of(source: Path, folder: Path, *, reference: Path | None = None, shard_size: int = 64, **changes: str) -> Plan:
-    """Plan the images of a folder (or of a list)."""
+def plan_of(
+    source: Path,
+    folder: Path,
+    *,
+    reference: Path | None = None,
+    restored: Path | None = None,
+    shard_size: int = 64,
+    **changes: str,
+) -> Plan:
+    """Plan the images of a folder (or of a list), with what another tool made of them in `restored`."""
     entries = list_images(str(source), reference=None if reference is None else str(reference))
+    if restored is not None:
+        entries = (replace(entry, restored=str(restored / entry.key)) for entry in entries)
     return write_plan(Store(str(folder)), entries, shard_size=shard_size, **changes)  # type: ignore[arg-type]
 
 
@@ -81,6 +91,7 @@ def run(
     *,
     weights: str | None = None,
     reference: Path | None = None,
+    restored: Path | None = None,
     shard_size: int = 64,
     options: PipelineOptions | None = None,
     plan: Plan | None = None,
@@ -91,7 +102,12 @@ def run(
     loaded = load_weights(weights) if weights is not None else None
     recipe = recipe_of(loaded, **changes)
     plan = plan or plan_of(
-        source, folder, reference=reference, shard_size=shard_size, output_format=str(changes.get("format", "same"))
+        source,
+        folder,
+        reference=reference,
+        restored=restored,
+        shard_size=shard_size,
+        output_format=str(changes.get("format", "same")),
     )
     spec = SessionSpec(recipe.engine, "cpu", recipe.precision, loaded, threads=1)
     pipeline = Pipeline(Store(str(folder)), recipe, spec, options or PipelineOptions(), faults)
