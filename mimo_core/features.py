@@ -125,18 +125,17 @@ class FeatureSet:
         return len(self._keys)
 
     def rows(self, kind: str) -> Iterator[Array]:
-        """The features of one of KINDS, (2048,) each, in the order of keys; one shard in memory where the plan has
-        that order, else all of them.
+        """The features of one of KINDS in blocks of (N, 2048), in the order of keys; one shard is in memory where the
+        plan has that order, else all of them.
         """
         if self._sorted:
             for number in sorted(self._hashes):
-                for features in read_features(self._store, number, self._hashes[number]).values():
-                    yield getattr(features, kind)
+                shard = read_features(self._store, number, self._hashes[number])
+                yield np.stack([getattr(features, kind) for features in shard.values()])
             return
         every = {
             key: getattr(features, kind)
             for number, sha in self._hashes.items()
             for key, features in read_features(self._store, number, sha).items()
         }
-        for key in self._keys:
-            yield every[key]
+        yield np.stack([every[key] for key in self._keys])

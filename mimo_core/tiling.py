@@ -287,7 +287,7 @@ def _fade(under: npt.NDArray[np.float32], over: npt.NDArray[np.float32], weights
 
 
 def _to_float(values: npt.NDArray[Any], stored: np.dtype[Any]) -> npt.NDArray[np.float32]:
-    if values.dtype == stored:
+    if values.dtype == stored and stored.kind == "u":
         scaled: npt.NDArray[np.float32] = np.divide(values, np.float32(np.iinfo(stored).max), dtype=np.float32)
         return scaled
     if not np.issubdtype(values.dtype, np.floating):

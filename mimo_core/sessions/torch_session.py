@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.sessions.base import (
     DeviceFaultError,
     Pixels,
@@ -15,6 +15,7 @@ from mimo_core.sessions.base import (
     SessionSpec,
     check_batch,
 )
+from mimo_core.torch_device import find_device
 from mimo_core.weights import build_network
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -36,7 +37,7 @@ class TorchSession:
             raise UsageError(f"the torch engine computes in {', '.join(_DTYPES)}, not in {spec.precision}")
         if spec.static_shape is not None and any(side % _MULTIPLE for side in spec.static_shape):
             raise UsageError(f"a static shape must be a multiple of {_MULTIPLE} pixels, got {spec.static_shape}")
-        self._device = _device(spec.device)
+        self._device = find_device(spec.device)
         self._dtype = _DTYPES[spec.precision]
         if spec.threads is not None and self._device.type == "cpu":
             torch.set_num_threads(spec.threads)
@@ -103,21 +104,6 @@ class TorchSession:
             if self._device.type == "cuda":
                 raise DeviceFaultError(f"{self.device_name}: {text.splitlines()[0]}") from error
             raise
-
-
-def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise SystemFailure(
-                ErrorKind.DEVICE,
-                "no CUDA device is usable here: check the driver and the PyTorch build, or say --device cpu",
-            )
-        if device.index is not None and device.index >= torch.cuda.device_count():
-            raise SystemFailure(
-                ErrorKind.DEVICE, f"{name} does not exist: {torch.cuda.device_count()} CUDA devices are here"
-            )
-    return device
 
 
 def _to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.generic]:

