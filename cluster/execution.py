@@ -91,7 +91,7 @@ class Execution:
         done = self._folder.committed()
         earlier = scan(self._folder.store, numbers=sorted(done))
         if self._config.mode == "retry-failed":
-            self._earlier_images, self._earlier_failed = earlier.images - earlier.failed, 0
+            self._earlier_images, self._earlier_failed = earlier.restored, 0
         else:
             self._earlier_images, self._earlier_failed = earlier.images, earlier.failed
         tasks = self._tasks(done)
@@ -138,10 +138,10 @@ class Execution:
     def _retries(self, done: list[int]) -> Iterator[Task]:
         for shard in done:
             statistics = read_footer(self._folder.store, shard)[0]
-            if not statistics.failed:
+            if statistics.restored == statistics.images:
                 continue
             records = dict(enumerate(self._folder.read(shard)))
-            failed = tuple(row for row, record in records.items() if record.status == "failed")
+            failed = tuple(row for row, record in records.items() if record.status != "restored")
             attempt = 1 + max(records[row].attempt or 1 for row in failed)
             task = Task(shard, failed, attempt=attempt)
             kept = {row: record for row, record in records.items() if row not in failed}
@@ -194,9 +194,13 @@ class Execution:
         self._commits.append(self._committers.submit(self._commit_now, shard, rows))
 
     def _commit_now(self, shard: int, rows: list[Record]) -> Statistics:
-        self._faults.pause_before_commit()
         return self._folder.commit(
-            shard, rows, self._lease, fingerprint=self._fingerprint, replace=shard in self._replaced
+            shard,
+            rows,
+            self._lease,
+            fingerprint=self._fingerprint,
+            replace=shard in self._replaced,
+            pause=self._faults.pause_before_commit,
         )
 
     def _settle_commits(self, most: int) -> None:
@@ -272,7 +276,7 @@ def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
     """Return the Frechet distances of a finished run, None where it has not asked for them or has too few images."""
     if not recipe.fid_sha256:
         return None
-    from mimo_core.fid import frechet_distance
+    from mimo_core.fid.distance import frechet_distance
 
     features = folder.feature_set()
     if len(features) < _FEWEST_FEATURES:

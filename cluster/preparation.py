@@ -1,6 +1,5 @@
 """Everything before the first image: what the run is, which choices are frozen for it, and its plan."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -11,6 +10,7 @@ from mimo_core.choices import choose, choose_weights, default_weights, device_ty
 from mimo_core.compiled import CompiledModel
 from mimo_core.config import EvaluateConfig, RunConfig
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.fid.weights import Inception, find_inception
 from mimo_core.globs import Glob, has_magic
 from mimo_core.hardware import Hardware
 from mimo_core.imagelist import ImageEntry, list_images
@@ -36,12 +36,12 @@ _SMALLEST_SHARD = 2
 @dataclass(frozen=True)
 class Opening:
     """What is known of a run before Ray is asked: the run that is resumed, if any, the weights, and for the Frechet
-    distance the TorchScript of the Inception network.
+    distance the Inception network.
     """
 
     manifest: RunManifest | None
     weights: Weights | CompiledModel | None
-    inception: bytes | None = None
+    inception: Inception | None = None
 
     @property
     def vacc(self) -> bool:
@@ -79,12 +79,10 @@ def open_run(config: RunConfig, folder: RunFolder) -> Opening:
     return Opening(manifest, weights, _inception(config))
 
 
-def _inception(config: RunConfig) -> bytes | None:
+def _inception(config: RunConfig) -> Inception | None:
     if not (isinstance(config, EvaluateConfig) and config.fid):
         return None
-    from mimo_core.fid import find_inception
-
-    return find_inception(config.fid_weights).read_bytes()
+    return find_inception(config.fid_weights)
 
 
 def entries_of(config: RunConfig) -> Iterator[ImageEntry]:
@@ -121,7 +119,7 @@ def settle(
     manifest = opening.manifest
     recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None, tune)
     if opening.inception is not None:
-        recipe = recipe.model_copy(update={"fid_sha256": hashlib.sha256(opening.inception).hexdigest()})
+        recipe = recipe.model_copy(update={"fid_sha256": opening.inception.sha256})
     if manifest is not None:
         differences = manifest.differences(config, recipe)
         if differences:

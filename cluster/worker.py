@@ -10,6 +10,7 @@ from cluster.resources import assigned_die
 from mimo_core.compiled import CompiledModel
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.faults import Faults
+from mimo_core.fid.weights import Inception
 from mimo_core.pipeline import Pipeline, PipelineOptions
 from mimo_core.progress import Snapshot
 from mimo_core.recipe import Recipe
@@ -51,7 +52,7 @@ class Worker:
     """Opens its session when made; a failure to do so is the error of `ready`."""
 
     def __init__(
-        self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: bytes | None = None
+        self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None = None
     ) -> None:
         self._pipeline: Pipeline | None = None
         self._failure: SystemFailure | None = None

@@ -33,9 +33,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         gain = distance.fid - distance.input_fid
         line = f"{distance.input_fid:.2f} -> {distance.fid:.2f} ({gain:+.2f}), of {count(distance.images, 'image')}"
         table.add_row("FID", line)
-    devices = ", ".join(outcome.devices) or recipe.device_type
-    how = f", {recipe.engine} {recipe.precision} on {devices}" if not recipe.given else ""
-    table.add_row("model", escape(recipe.model_name + how))
+    table.add_row("model", escape(recipe.described(", ".join(outcome.devices))))
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")

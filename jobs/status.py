@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.arguments import parse
@@ -65,8 +66,7 @@ def _print(status: RunStatus) -> None:
     kinds = ", ".join(f"{number} {kind}" for kind, number in statistics.error_kinds.items())
     table.add_row("failed", f"{statistics.failed}" + (f" ({kinds})" if kinds else ""))
     if status.manifest is not None:
-        recipe = status.manifest.recipe
-        table.add_row("model", f"{recipe.model}, {recipe.engine} {recipe.precision} on {recipe.device_type}")
+        table.add_row("model", escape(status.manifest.recipe.described()))
     if status.driver is not None and status.driver_age is not None:
         driver = status.driver
         seen = f"process {driver['pid']} on {driver['host']}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.faults import Faults
+from mimo_core.fid.weights import Inception
 from mimo_core.hardware import peak_memory
 from mimo_core.memory import MemoryBudget
 from mimo_core.plan import PlanRow, read_shard
@@ -127,9 +128,9 @@ class Pipeline:
         spec: SessionSpec,
         options: PipelineOptions,
         faults: Faults | None = None,
-        inception: bytes | None = None,
+        inception: Inception | None = None,
     ) -> None:
-        """`inception`: TorchScript of the Inception network, where the run asks for features of its images."""
+        """`inception`: where the run asks for features of its images."""
         self._output = output
         self._keep_values = "psnr_float" in recipe.metrics or recipe.ensemble > 1
         self._ensemble = recipe.ensemble > 1
@@ -153,7 +154,7 @@ class Pipeline:
         self.device_name = self._opened.result()
         extractor = None
         if inception is not None:
-            from mimo_core.fid import FeatureExtractor
+            from mimo_core.fid.features import FeatureExtractor
 
             extractor = FeatureExtractor(inception, spec.device.split(":")[0], recipe.threads)
         self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults(), extractor)

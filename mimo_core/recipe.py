@@ -47,6 +47,12 @@ class Recipe(BaseModel):
             return "images that another tool made"
         return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
 
+    def described(self, device: str = "") -> str:
+        """What restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
+        if self.given:
+            return self.model_name
+        return f"{self.model_name}, {self.engine} {self.precision} on {device or self.device_type}"
+
     @property
     def given(self) -> bool:
         """Whether nothing is restored, because the images to score are there already."""

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -145,7 +146,14 @@ class RunFolder:
         self.store.delete(NAME)
 
     def commit(
-        self, shard: int, rows: list[Record], lease: Lease, *, fingerprint: str, replace: bool = False
+        self,
+        shard: int,
+        rows: list[Record],
+        lease: Lease,
+        *,
+        fingerprint: str,
+        replace: bool = False,
+        pause: Callable[[], None] = lambda: None,
     ) -> Statistics:
         """Commit a shard's records, once.
 
@@ -155,6 +163,7 @@ class RunFolder:
             lease: the driver's right to commit.
             fingerprint: of the recipe, stored with the part.
             replace: whether the part takes the place of the one that is there (retry-failed).
+            pause: called when everything is written but the part itself; for tests.
 
         Raises:
             LeaseLostError: this driver may not commit any more.
@@ -167,7 +176,8 @@ class RunFolder:
         try:
             if described:
                 metadata[_FEATURES] = features.write_features(self.store, shard, described)
-                lease.check()
+            pause()
+            lease.check()
             statistics = records.write_part(self.store, shard, rows, metadata, replace=replace)
         except ImageError as error:
             raise SystemFailure(error.kind, f"the records of shard {shard} cannot be written: {error}") from error

@@ -29,7 +29,7 @@ from mimo_core.storage import Store, read_url, redact
 from mimo_core.work import Task
 
 if TYPE_CHECKING:
-    from mimo_core.fid import FeatureExtractor
+    from mimo_core.fid.features import FeatureExtractor
 
 AnyRestorer = Restorer | EnsembleRestorer
 

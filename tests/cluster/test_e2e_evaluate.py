@@ -1,0 +1,117 @@
+"""Evaluation as a user starts it: the same scores on any number of workers and after a kill, to the last digit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+from fixtures_runs import ROOT, Runs, cluster, parts, rows_by_key, wait_until
+
+from mimo_core.errors import UsageError
+from mimo_core.fid.weights import find_inception
+
+pytestmark = pytest.mark.ray
+
+SCORES = (
+    *("psnr", "ssim", "psnr_float", "psnr_y", "ssim_matlab3d"),
+    *("input_psnr", "input_ssim", "input_psnr_y", "input_ssim_matlab3d"),
+)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve pieces of the sample photographs, as GoPro lays them out."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for number in range(12):
+        name = ("window.png", "mountains.jpg", "seeds.jpg")[number % 3]
+        for side, samples in (("blur", "blurred"), ("sharp", "sharp")):
+            picture = cv2.imread(str(ROOT / "samples" / samples / name))
+            path = folder / f"sequence{number % 2}" / side / f"{number:06d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(path), picture[10 * number : 10 * number + 80, 40:136])
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def inception() -> None:
+    try:
+        find_inception(None)
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def scores(output: Path) -> dict[str, Any]:
+    """All that must be equal to the last digit."""
+    summary = json.loads((output / "summary.json").read_text())
+    found = {key: tuple(row[name] for name in SCORES) for key, row in rows_by_key(output).items()}
+    assert len(found) == 12
+    assert all(None not in values for values in found.values())
+    return {**found, **{name: summary[name] for name in ("fid", "input_fid", "fid_images")}}
+
+
+def command(pairs: Path, output: Path, weights: Path, workers: int) -> list[object]:
+    return [
+        *(pairs, pairs, output, "--fid", "--weights", weights, "--engine", "torch", "--precision", "fp32"),
+        *("--shard-size", 2, "--workers", workers),
+    ]
+
+
+def test_scores_are_the_same_on_any_number_of_workers_and_after_a_kill(
+    runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    one, two, four, killed = (tmp_path / name for name in ("one", "two", "four", "killed"))
+    finished = runs.finish(*command(pairs, one, tiny_weights, 1), job="evaluate")
+    assert finished.code == 0, finished.text
+    assert "FID" in finished.text
+    assert "of 12 images" in finished.text
+    assert not (one / "images").exists()
+    expected = scores(one)
+    assert expected["fid_images"] == 12
+    assert expected["fid"] > 0
+
+    # Killed while a shard's features are written and its records are not.
+    first = runs.start(*command(pairs, killed, tiny_weights, 1), job="evaluate", faults="pause-commit:2")
+
+    def between() -> bool:
+        written = list((killed / "features").glob("part-*.parquet"))
+        return len(written) > len(parts(killed)) > 0
+
+    wait_until(between, "features without records")
+    first.process.kill()
+    first.process.wait()
+    resumed = runs.finish(*command(pairs, killed, tiny_weights, 1), job="evaluate")
+    assert resumed.code == 0, resumed.text
+    assert scores(killed) == expected
+    assert len(list((killed / "features").iterdir())) == 6
+
+    with cluster(cpus=4) as on:
+        for output, workers in ((two, 2), (four, 4)):
+            finished = runs.finish(*command(pairs, output, tiny_weights, workers), job="evaluate", on=on)
+            assert finished.code == 0, finished.text
+            assert scores(output) == expected
+    assert runs.finish(killed, job="verify").code == 0
+
+
+def test_what_has_no_reference_is_named_and_the_exit_code_tells(
+    runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    lonely = tmp_path / "data"
+    for side in ("blur", "sharp"):
+        (lonely / side).mkdir(parents=True)
+        for path in sorted((pairs / "sequence0" / side).iterdir())[:3]:
+            (lonely / side / path.name).write_bytes(path.read_bytes())
+    gone = min((lonely / "sharp").iterdir())
+    gone.unlink()
+    output = tmp_path / "out"
+    arguments: list[object] = [lonely / "blur", lonely / "sharp", output, "--weights", tiny_weights]
+    finished = runs.finish(*arguments, "--fid", job="evaluate")
+    assert finished.code == 3, finished.text
+    assert "1 image left out: reference_missing" in finished.text
+    assert gone.name in finished.text
+    assert rows_by_key(output)[gone.name]["status"] == "skipped"
+    # Once it is there, it is scored, and the others' features are still in the distance.
+    gone.write_bytes((pairs / "sequence0" / "sharp" / gone.name).read_bytes())
+    again = runs.finish(*arguments, "--fid", "--mode", "retry-failed", job="evaluate")
+    assert again.code == 0, again.text
+    assert json.loads((output / "summary.json").read_text())["fid_images"] == 3
