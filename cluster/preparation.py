@@ -85,15 +85,15 @@ def _inception(config: RunConfig) -> Inception | None:
     return find_inception(config.fid_weights)
 
 
-def entries_of(config: RunConfig) -> Iterator[ImageEntry]:
-    """List the source.
+def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> Iterator[ImageEntry]:
+    """List the source; `note` is told which references belong to no image.
 
     Raises:
         UsageError: there is no such source, or no image in it.
     """
-    entries = list_images(config.source, include=config.include, reference=config.reference)
+    entries = list_images(config.source, include=config.include, reference=config.reference, note=note)
     if config.restored_elsewhere is not None:
-        restored = References(config.restored_elsewhere)
+        restored = References(config.restored_elsewhere, layouts=False)
         entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
     return islice(entries, config.limit)
 
@@ -138,7 +138,7 @@ def plan_run(
         if config.mode == "overwrite":
             folder.erase()
         folder.store.delete_tree("plan")
-        size, entries = _sharded(config)
+        size, entries = _sharded(config, say)
         plan = write_plan(folder.store, entries, shard_size=size, output_format=config.format)
         folder.begin(RunManifest.of(config, recipe))
         return plan
@@ -148,14 +148,14 @@ def plan_run(
             ErrorKind.STORAGE, f"{folder.store} has a run.json but no plan; start over with --mode overwrite"
         )
     if config.mode == "extend":
-        existing, added = extend(existing, entries_of(config))
+        existing, added = extend(existing, entries_of(config, say))
         say(f"{added} new images were added to the plan")
     return existing
 
 
-def _sharded(config: RunConfig) -> tuple[int, Iterator[ImageEntry]]:
+def _sharded(config: RunConfig, say: Callable[[str], None]) -> tuple[int, Iterator[ImageEntry]]:
     """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
-    entries = entries_of(config)
+    entries = entries_of(config, say)
     if config.shard_size is not None:
         return config.shard_size, entries
     first = list(islice(entries, SHARD_SIZE * _FEW_SHARDS))

@@ -2,15 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mimo_core.errors import UsageError
 from mimo_core.globs import Glob, has_magic, matches_any
-from mimo_core.outputs import extension
-from mimo_core.references import References
+from mimo_core.references import References, is_image_name
 from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
 from mimo_core.tables import LIST_EXTENSIONS, list_extension, read_list
 
@@ -40,7 +39,13 @@ class ImageEntry:
     restored: str | None = None
 
 
-def list_images(source: str, *, include: tuple[str, ...] = (), reference: str | None = None) -> Iterator[ImageEntry]:
+def list_images(
+    source: str,
+    *,
+    include: tuple[str, ...] = (),
+    reference: str | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[ImageEntry]:
     """List the images of a folder or prefix (recursively), a glob, a single image, or a list file.
 
     Folders and globs give what is an image by name, whatever it is (a FIFO or a dangling link named `.png` becomes a
@@ -48,50 +53,47 @@ def list_images(source: str, *, include: tuple[str, ...] = (), reference: str | 
     without `/` against the name, with `/` against the whole key. macOS' sidecars (`._x.jpg`) are left alone. Rows of a
     list file come in its order, all of them.
 
-    `reference` is a folder or prefix where each image's ground truth lies under its key, or under its stem with
-    another image extension; a list's own column `reference` comes first.
+    `reference` is a folder or prefix where each image's ground truth lies under its key, or as the layouts of the data
+    sets have it (`References`); a list's own column `reference` comes first. It may be the source itself: what it holds
+    of references is not listed then. `note` is told in the end, in a line, which references belong to no image.
 
     The nature of SOURCE is checked at once; listing itself streams while the iterator is used.
 
     Raises:
-        UsageError: nothing there, or nothing that is an image.
+        UsageError: nothing there, or nothing that is an image; while listing, two images that would have one reference.
         SystemFailure: a folder that cannot be listed, missing credentials, no such bucket.
     """
-    pairing = References(reference) if reference is not None else None
-    found = _choose(source, include)
-    return _paired(_some(found, source, include), pairing)
+    root, found = _choose(source, include)
+    if reference is not None:
+        pairing = References(reference, root)
+        return _paired(_some(_inputs(found, pairing), source, include), pairing, note)
+    return _some(found, source, include)
 
 
-def _choose(source: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+def _choose(source: str, include: tuple[str, ...]) -> tuple[str | None, Iterator[ImageEntry]]:
+    """The folder or prefix that keys are relative to, None where there is none, and the images."""
     if scheme_of(source) in _WEB:
-        return _web(source)
+        return None, _web(source)
     path = Store(source).url
     if is_local(source):
         if Path(path).is_dir():
-            return _folder(path, include)
+            return path, _folder(path, include)
         if os.path.lexists(path):
-            return _single(path, True)
+            return None, _single(path, True)
     elif not source.endswith("/") and "/" in path.partition("://")[2]:
         if _named_as_file(path) and info_url(path) is not None:
-            return _single(path, True)
+            return None, _single(path, True)
         if next(Store(path).list(), None) is not None:
-            return _folder(path, include)
+            return path, _folder(path, include)
     elif next(Store(path).list(), None) is not None:
-        return _folder(path, include)
+        return path, _folder(path, include)
     if has_magic(path):
-        return _glob(path, include)
+        return Glob(path).root, _glob(path, include)
     raise UsageError(f"there is nothing at {redact(source)}")
 
 
 def _named_as_file(path: str) -> bool:
-    return list_extension(path) is not None or _is_image_name(path)
-
-
-def _is_image_name(key: str) -> bool:
-    from mimo_core.codecs import IMAGE_EXTENSIONS
-
-    name = key.rpartition("/")[2]
-    return extension(name).lower() in IMAGE_EXTENSIONS and not name.startswith("._")
+    return list_extension(path) is not None or is_image_name(path)
 
 
 def _some(entries: Iterator[ImageEntry], source: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
@@ -109,7 +111,7 @@ def _some(entries: Iterator[ImageEntry], source: str, include: tuple[str, ...]) 
 def _folder(path: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
     store = Store(path)
     for entry in store.list():
-        if _is_image_name(entry.key) or matches_any(include, entry.key):
+        if is_image_name(entry.key) or matches_any(include, entry.key):
             yield _of(store, entry)
 
 
@@ -125,7 +127,7 @@ def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
     # A pattern that spells another extension out (`*.dat`) asks for just that.
     widened = bool(glob.extension) and glob.extension not in IMAGE_EXTENSIONS
     for entry in glob.walk(store):
-        if widened or _is_image_name(entry.key) or matches_any(include, entry.key):
+        if widened or is_image_name(entry.key) or matches_any(include, entry.key):
             yield _of(store, entry)
 
 
@@ -133,7 +135,7 @@ def _single(path: str, exists: bool) -> Iterator[ImageEntry]:
     if list_extension(path) is not None and exists:
         return _listed(path)
     name = path.rpartition("/")[2]
-    if not _is_image_name(name):
+    if not is_image_name(name):
         raise UsageError(
             f"{redact(path)} is neither a folder nor an image by name nor a list ({' '.join(LIST_EXTENSIONS)})"
         )
@@ -150,7 +152,7 @@ def _web(source: str) -> Iterator[ImageEntry]:
     if list_extension(path) is not None:
         return _listed(source)
     name = path.rpartition("/")[2]
-    if not _is_image_name(name):
+    if not is_image_name(name):
         raise UsageError(
             f"{redact(source)}: a web address cannot be listed; give one image, or a list ({' '.join(LIST_EXTENSIONS)})"
         )
@@ -210,9 +212,18 @@ def _key_of(folder: str, source: str) -> str:
 # -- references -------------------------------------------------------------------------------------------------------
 
 
-def _paired(entries: Iterator[ImageEntry], pairing: References | None) -> Iterator[ImageEntry]:
-    if pairing is None:
-        yield from entries
-        return
+def _inputs(entries: Iterator[ImageEntry], pairing: References) -> Iterator[ImageEntry]:
+    return (entry for entry in entries if entry.reference is not None or pairing.is_input(entry.key))
+
+
+def _paired(
+    entries: Iterator[ImageEntry], pairing: References, note: Callable[[str], None] | None
+) -> Iterator[ImageEntry]:
     for entry in entries:
-        yield entry if entry.reference is not None else replace(entry, reference=pairing.of(entry.key))
+        if entry.reference is None:
+            yield replace(entry, reference=pairing.of(entry.key, entry.source))
+        else:
+            pairing.note_given(entry.reference)
+            yield entry
+    if note is not None and (unused := pairing.unused()).count:
+        note(str(unused))
