@@ -60,11 +60,7 @@ def psnr_float(values: npt.NDArray[np.float32], reference: Pixels) -> float:
         values: (H, W, C) float32, 0..1; what lies outside is clipped.
         reference: (H, W, C), uint8 or uint16.
     """
-    if values.dtype != np.float32:
-        raise UsageError(f"psnr_float scores float32 values of 0..1, not {values.dtype}; psnr scores integers")
-    check_pixels(reference)
-    if values.shape != reference.shape:
-        raise UsageError(f"scores compare images of one shape, not {values.shape} with {reference.shape}")
+    check_values(values, reference)
     scale = np.float32(np.iinfo(reference.dtype).max)
     total = 0.0
     for strip in _strips(reference, _STRIP_VALUES):
@@ -174,10 +170,19 @@ def check_pair(a: Pixels, b: Pixels) -> tuple[Pixels, Pixels]:
     return cast(Pixels, np.ascontiguousarray(a).reshape(shape)), cast(Pixels, np.ascontiguousarray(b).reshape(shape))
 
 
+def check_values(values: npt.NDArray[np.float32], reference: Pixels) -> None:
+    """Refuse what is no network's output for this reference (UsageError)."""
+    if values.dtype != np.float32:
+        raise UsageError(f"psnr_float scores float32 values of 0..1, not {values.dtype}; psnr scores integers")
+    check_pixels(reference)
+    if values.shape != reference.shape:
+        raise UsageError(f"scores compare images of one shape, not {values.shape} with {reference.shape}")
+
+
 def check_rgb(pixels: Pixels, name: str) -> None:
     """Refuse images without three channels for a metric that is defined by them (UsageError)."""
-    if pixels.shape[2] != 3:
-        raise UsageError(f"{name} is defined for RGB images, not for {pixels.shape[2]} channels")
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise UsageError(f"{name} is defined for RGB images, not for the shape {pixels.shape}")
 
 
 def _strips(pixels: Pixels, values: int) -> Iterator[slice]:

@@ -103,8 +103,11 @@ def open_scorer(metrics: Sequence[str], device_type: str) -> Scorer:
         UsageError: a name that is no metric's.
         SystemFailure: the device cannot be used.
     """
-    del device_type
-    return CpuScorer(metrics)
+    if device_type.split(":")[0] != "cuda":
+        return CpuScorer(metrics)
+    from mimo_core.torch_scoring import TorchScorer
+
+    return TorchScorer(metrics, device_type)
 
 
 class CpuScorer:

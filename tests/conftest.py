@@ -26,3 +26,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"MIMO_SHARED_DATA names {folder}, which is not a folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def inception() -> Path:
+    """The Inception network of FID; the test is skipped where its package is not installed."""
+    from mimo_core.errors import UsageError
+    from mimo_core.fid.weights import find_inception
+
+    try:
+        return find_inception(None)
+    except UsageError as error:
+        pytest.skip(str(error))

@@ -77,18 +77,17 @@ def frechet_distance(first: Rows | Iterable[Rows], second: Rows | Iterable[Rows]
 def _distribution(rows: Iterable[Rows]) -> Distribution:
     blocks = _in_blocks(rows)
     begin = list(islice(blocks, 2))
-    if len(begin) < 2:
-        return _of_few(begin[0] if begin else torch.empty(0, 0))
+    if not begin or sum(len(block) for block in begin) < 2:
+        raise UsageError(f"FID compares sets of at least two images, not of {len(begin)}")
+    if len(begin) == 1 and begin[0].shape[0] <= begin[0].shape[1]:
+        return _of_few(begin[0])
     return _of_many(chain(begin, blocks))
 
 
 def _of_few(rows: torch.Tensor) -> Distribution:
-    """The distribution of rows that fit into one block: they are the factor, and no covariance is needed."""
-    count = rows.shape[0]
-    if count < 2:
-        raise UsageError(f"FID compares sets of at least two images, not of {count}")
+    """The distribution of no more rows than features: they are the factor, and no covariance is needed."""
     mean = rows.mean(0)
-    return Distribution(count, mean, (rows - mean) / math.sqrt(count - 1))
+    return Distribution(len(rows), mean, (rows - mean) / math.sqrt(len(rows) - 1))
 
 
 def _of_many(blocks: Iterable[torch.Tensor]) -> Distribution:

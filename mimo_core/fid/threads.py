@@ -20,6 +20,8 @@ def open_threads(count: int) -> ThreadPoolExecutor:
         started = Barrier(count + 1)
 
         def start() -> None:
+            # A thread's first look at the number, wherever it is, takes the process's over what was set before it.
+            torch.get_num_threads()
             torch.set_num_threads(1)
             # Without the barrier the pool would give two starts to one thread.
             started.wait()
