@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mimo_core.errors import UsageError
+from mimo_core.fid.weights import Inception, find_inception
+
 pytest_plugins = ["fixtures_s3", "fixtures_runs", "fixtures_vacc"]
 
 
@@ -29,11 +32,8 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def inception() -> Path:
+def inception() -> Inception:
     """The Inception network of FID; the test is skipped where its package is not installed."""
-    from mimo_core.errors import UsageError
-    from mimo_core.fid.weights import find_inception
-
     try:
         return find_inception(None)
     except UsageError as error:

@@ -1,7 +1,7 @@
 """Where the Inception network is: a file that the user names, or one that a package has installed; never a download."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -22,7 +22,7 @@ class Inception:
     """The Inception network as it travels to workers: what it was called here, and its TorchScript."""
 
     name: str
-    data: bytes
+    data: bytes = field(repr=False)
 
     @cached_property
     def sha256(self) -> str:

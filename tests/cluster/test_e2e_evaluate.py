@@ -8,10 +8,7 @@ import cv2
 import pytest
 from fixtures_runs import ROOT, Runs, cluster, parts, rows_by_key, wait_until
 
-from mimo_core.errors import UsageError
-from mimo_core.fid.weights import find_inception
-
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("inception")]
 
 SCORES = (
     *("psnr", "ssim", "psnr_float", "psnr_y", "ssim_matlab3d"),
@@ -21,9 +18,9 @@ SCORES = (
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pieces of the sample photographs, as GoPro lays them out."""
+    """Eight pieces of the sample photographs, as GoPro lays them out."""
     folder = tmp_path_factory.mktemp("pairs")
-    for number in range(12):
+    for number in range(8):
         name = ("window.png", "mountains.jpg", "seeds.jpg")[number % 3]
         for side, samples in (("blur", "blurred"), ("sharp", "sharp")):
             picture = cv2.imread(str(ROOT / "samples" / samples / name))
@@ -33,19 +30,11 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def inception() -> None:
-    try:
-        find_inception(None)
-    except UsageError as error:
-        pytest.skip(str(error))
-
-
 def scores(output: Path) -> dict[str, Any]:
     """All that must be equal to the last digit."""
     summary = json.loads((output / "summary.json").read_text())
     found = {key: tuple(row[name] for name in SCORES) for key, row in rows_by_key(output).items()}
-    assert len(found) == 12
+    assert len(found) == 8
     assert all(None not in values for values in found.values())
     return {**found, **{name: summary[name] for name in ("fid", "input_fid", "fid_images")}}
 
@@ -57,35 +46,36 @@ def command(pairs: Path, output: Path, weights: Path, workers: int) -> list[obje
     ]
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_on_any_number_of_workers_and_after_a_kill(
     runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
     one, two, four, killed = (tmp_path / name for name in ("one", "two", "four", "killed"))
-    finished = runs.finish(*command(pairs, one, tiny_weights, 1), job="evaluate")
-    assert finished.code == 0, finished.text
-    assert "FID" in finished.text
-    assert "of 12 images" in finished.text
-    assert not (one / "images").exists()
-    expected = scores(one)
-    assert expected["fid_images"] == 12
-    assert expected["fid"] > 0
-
-    # Killed while a shard's features are written and its records are not.
-    first = runs.start(*command(pairs, killed, tiny_weights, 1), job="evaluate", faults="pause-commit:2")
-
-    def between() -> bool:
-        written = list((killed / "features").glob("part-*.parquet"))
-        return len(written) > len(parts(killed)) > 0
-
-    wait_until(between, "features without records")
-    first.process.kill()
-    first.process.wait()
-    resumed = runs.finish(*command(pairs, killed, tiny_weights, 1), job="evaluate")
-    assert resumed.code == 0, resumed.text
-    assert scores(killed) == expected
-    assert len(list((killed / "features").iterdir())) == 6
-
     with cluster(cpus=4) as on:
+        finished = runs.finish(*command(pairs, one, tiny_weights, 1), job="evaluate", on=on)
+        assert finished.code == 0, finished.text
+        assert "FID" in finished.text
+        assert "of 8 images" in finished.text
+        assert not (one / "images").exists()
+        expected = scores(one)
+        assert expected["fid_images"] == 8
+        assert expected["fid"] > 0
+
+        # Killed while a shard's features are written and its records are not.
+        first = runs.start(*command(pairs, killed, tiny_weights, 1), job="evaluate", on=on, faults="pause-commit:2")
+
+        def between() -> bool:
+            written = list((killed / "features").glob("part-*.parquet"))
+            return len(written) > len(parts(killed)) > 0
+
+        wait_until(between, "features without records")
+        first.process.kill()
+        first.process.wait()
+        resumed = runs.finish(*command(pairs, killed, tiny_weights, 1), job="evaluate", on=on)
+        assert resumed.code == 0, resumed.text
+        assert scores(killed) == expected
+        assert len(list((killed / "features").iterdir())) == 4
+
         for output, workers in ((two, 2), (four, 4)):
             finished = runs.finish(*command(pairs, output, tiny_weights, workers), job="evaluate", on=on)
             assert finished.code == 0, finished.text
@@ -104,7 +94,10 @@ def test_what_has_no_reference_is_named_and_the_exit_code_tells(
     gone = min((lonely / "sharp").iterdir())
     gone.unlink()
     output = tmp_path / "out"
-    arguments: list[object] = [lonely / "blur", lonely / "sharp", output, "--weights", tiny_weights]
+    arguments: list[object] = [
+        *(lonely / "blur", lonely / "sharp", output, "--weights", tiny_weights),
+        *("--engine", "torch", "--precision", "fp32"),
+    ]
     finished = runs.finish(*arguments, "--fid", job="evaluate")
     assert finished.code == 3, finished.text
     assert "1 image left out: reference_missing" in finished.text

