@@ -110,7 +110,7 @@ def _use_token() -> None:
     try:
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
     except ImportError:
-        # Ray has tokens since 2.52.
+        # No public call does this, and a private one may move: then a cluster with a token refuses, and says so.
         return
     setup = logging.getLogger(maybe_enable_token_auth_if_token_available.__module__)
     setup.setLevel(logging.ERROR)

@@ -118,15 +118,10 @@ def choose(
         engine=engines[0],
         device_type=device_type,
         precision=precision,
-        size=None if config.size == "native" else parse_size(config.size),
         tile=tile,
-        overlap=config.overlap,
         call_pixels=call_pixels,
         batch=batch,
         threads=threads,
-        max_pixels=config.max_pixels,
-        format=config.format,
-        quality=config.quality,
         **aims(config),
     )
     # Refuses tiles that the overlap eats up before any work begins.

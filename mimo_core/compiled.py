@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from mimo_core.config import RunConfig, parse_size
+from mimo_core.config import RunConfig
 from mimo_core.errors import ImageError, UsageError, WeightsError
 from mimo_core.network import MULTIPLE
 from mimo_core.recipe import Recipe, aims
@@ -232,14 +232,9 @@ def choose_compiled(config: RunConfig, compiled: CompiledModel, frozen: Recipe |
         engine="vacc",
         device_type="vacc",
         precision=compiled.precision,
-        size=None if config.size == "native" else parse_size(config.size),
         tile=compiled.size,
-        overlap=config.overlap,
         call_pixels=None,
         batch=batch,
         threads=None,
-        max_pixels=config.max_pixels,
-        format=config.format,
-        quality=config.quality,
         **aims(config),
     )

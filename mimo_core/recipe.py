@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from mimo_core.config import RunConfig
+from mimo_core.config import RunConfig, parse_size
 
 GIVEN = "given"
 """The model of images that another tool restored."""
@@ -88,8 +88,13 @@ class Recipe(BaseModel):
 
 
 def aims(config: RunConfig) -> dict[str, Any]:
-    """Return the fields of a recipe that need no choosing: what is made of each image besides restoring it once."""
+    """Return the fields of a recipe that need no choosing, for they are what the user says."""
     return {
+        "size": None if config.size == "native" else parse_size(config.size),
+        "overlap": config.overlap,
+        "max_pixels": config.max_pixels,
+        "format": config.format,
+        "quality": config.quality,
         "ensemble": config.ensemble,
         "evaluates": config.evaluates,
         "saves_images": config.saves_images,

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
+from mimo_core.network import MULTIPLE
 from mimo_core.sessions.base import (
     DeviceFaultError,
     Pixels,
@@ -19,8 +20,6 @@ from mimo_core.torch_device import find_device
 from mimo_core.weights import build_network
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# Three resolutions, so a multiple of 4 is what the network needs.
-_MULTIPLE = 4
 
 
 class TorchSession:
@@ -35,8 +34,8 @@ class TorchSession:
             raise UsageError("the torch engine needs weights")
         if spec.precision not in _DTYPES:
             raise UsageError(f"the torch engine computes in {', '.join(_DTYPES)}, not in {spec.precision}")
-        if spec.static_shape is not None and any(side % _MULTIPLE for side in spec.static_shape):
-            raise UsageError(f"a static shape must be a multiple of {_MULTIPLE} pixels, got {spec.static_shape}")
+        if spec.static_shape is not None and any(side % MULTIPLE for side in spec.static_shape):
+            raise UsageError(f"a static shape must be a multiple of {MULTIPLE} pixels, got {spec.static_shape}")
         self._device = find_device(spec.device)
         self._dtype = _DTYPES[spec.precision]
         if spec.threads is not None and self._device.type == "cpu":
@@ -47,7 +46,7 @@ class TorchSession:
         network = build_network(spec.weights).eval().requires_grad_(False)
         network = network.to(device=self._device, dtype=self._dtype)
         self._network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.limits = SessionLimits(multiple_of=_MULTIPLE, static_shape=spec.static_shape)
+        self.limits = SessionLimits(multiple_of=MULTIPLE, static_shape=spec.static_shape)
         self.device_name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu"
 
     def restore(self, batch: Pixels) -> Pixels:
