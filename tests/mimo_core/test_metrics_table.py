@@ -1,6 +1,7 @@
 """The table of docs/metrics.md: every metric on all shared pairs against another implementation of it.
 
-`python tests/mimo_core/test_metrics_table.py ../shared/data` prints it anew, in ten minutes; the test takes every sixth pair.
+`python tests/mimo_core/test_metrics_table.py ../shared/data` prints it anew, in ten minutes; as a test it takes every
+sixth pair and is slow.
 """
 
 import sys

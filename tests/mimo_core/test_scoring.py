@@ -16,7 +16,8 @@ from mimo_core.errors import SystemFailure, UsageError
 from mimo_core.scoring import ALL, METRICS, CpuScorer, Scorer, Scores, open_scorer
 from mimo_core.torch_scoring import TorchScorer
 
-SAMPLES = Path(__file__).resolve().parents[2] / "samples"
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "samples"
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -43,6 +44,12 @@ def test_every_metric_has_a_name_a_definition_and_columns() -> None:
     assert METRICS["psnr_y"].columns == ("input_psnr_y", "psnr_y")
     assert METRICS["psnr_float"].columns == ("psnr_float",)
     assert all(name == metric.name and metric.definition for name, metric in METRICS.items())
+
+
+def test_the_page_says_what_the_code_says() -> None:
+    rows = [line.strip("| ").split(" | ") for line in (ROOT / "docs" / "metrics.md").read_text().splitlines()]
+    for metric in METRICS.values():
+        assert [f"`{metric.name}`", metric.definition, "yes" if metric.of_input else "no"] in rows
 
 
 def test_scores_of_a_photograph() -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from mimo_core.errors import UsageError
 from mimo_core.fid.distance import distance, distribution, frechet_distance
@@ -53,6 +55,38 @@ def test_exact_where_the_covariance_is_singular(count: int, scale: float, seed: 
     expected = (scale - 1) ** 2 * float(np.sum(wide.mean(0) ** 2) + np.sum(wide.var(0, ddof=1)))
     scaled = (wide * scale).astype(np.float32)
     assert frechet_distance(a, scaled) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_equal_to_arithmetic_in_forty_digits() -> None:
+    # Far fewer images than features: the usual square root of a matrix is mostly rounding errors here.
+    a, b = features(16, 256, 11), features(16, 256, 12)
+    with mpmath.workdps(40):
+        means, centred = [], []
+        for rows in (a, b):
+            wide = mpmath.matrix(rows.tolist())
+            mean = [mpmath.fsum(wide[:, column]) / wide.rows for column in range(wide.cols)]
+            means.append(mpmath.matrix(mean))
+            centred.append(wide - mpmath.matrix([mean] * wide.rows))
+        products = [part * part.T / 15 for part in centred]
+        between = centred[0] * centred[1].T / 15
+        roots = [mpmath.sqrt(abs(value)) for value in mpmath.eigsy(between * between.T, eigvals_only=True)]
+        spread = mpmath.fsum(product[row, row] for product in products for row in range(16))
+        expected = mpmath.norm(means[0] - means[1]) ** 2 + spread - 2 * mpmath.fsum(roots)
+    assert frechet_distance(a, b) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_equal_to_torchmetrics_where_covariances_are_regular() -> None:
+    class Given(torch.nn.Module):
+        num_features = 64
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return rows
+
+    a, b = features(500, 64, 13), features(400, 64, 14)
+    metric = FrechetInceptionDistance(feature=Given())
+    metric.update(torch.from_numpy(a).double(), real=True)
+    metric.update(torch.from_numpy(b).double(), real=False)
+    assert frechet_distance(a, b) == pytest.approx(float(metric.compute()), rel=1e-9)
 
 
 def test_many_images_are_streamed_with_the_same_result() -> None:
