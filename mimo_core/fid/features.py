@@ -34,7 +34,7 @@ class FeatureExtractor:
 
         Args:
             inception: see `find_inception`.
-            device: `cpu`, `cuda` or `cuda:N`.
+            device: where the run's network computes: `cuda` or `cuda:N`; beside any other, features come from the CPU.
             threads: images that are computed at the same time, each on one CPU thread; None: as many as cores.
 
         Raises:
@@ -43,7 +43,7 @@ class FeatureExtractor:
         """
         if threads is not None and threads < 1:
             raise UsageError(f"features need at least one thread, got {threads}")
-        self._device = find_device(device)
+        self._device = find_device(device if device.split(":")[0] == "cuda" else "cpu")
         if self._device.type == "cuda":
             # TF32 keeps 10 bits of mantissa, which the distance of two sets shows.
             torch.backends.cudnn.allow_tf32 = False

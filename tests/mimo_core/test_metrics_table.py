@@ -4,6 +4,7 @@
 sixth pair and is slow.
 """
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from mimo_core.fid.distance import frechet_distance
 from mimo_core.fid.features import FeatureExtractor
-from mimo_core.fid.weights import find_inception
+from mimo_core.fid.weights import Inception, find_inception
 from mimo_core.scoring import ALL, CpuScorer
 from mimo_core.torch_scoring import TorchScorer
 
@@ -119,9 +120,9 @@ class PillowInception(torch.nn.Module):
 
     num_features = 2048
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, inception: Inception) -> None:
         super().__init__()
-        self.network = torch.jit.load(str(path)).eval()
+        self.network = torch.jit.load(io.BytesIO(inception.data)).eval()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         rows = []
@@ -151,8 +152,8 @@ def by_torchmetrics(network: torch.nn.Module, first: list[torch.Tensor], second:
         return float(metric.compute())
 
 
-def fid_lines(data: str, pairs: list[tuple[Path, Path]], path: Path) -> Iterator[Line]:
-    extractor = FeatureExtractor(path, threads=2)
+def fid_lines(data: str, pairs: list[tuple[Path, Path]], inception: Inception) -> Iterator[Line]:
+    extractor = FeatureExtractor(inception, threads=2)
     images = [[read(pair[side]) for pair in pairs] for side in (0, 1)]
     first, second = (extractor.features(side) for side in images)
     extractor.close()
@@ -161,11 +162,11 @@ def fid_lines(data: str, pairs: list[tuple[Path, Path]], path: Path) -> Iterator
     given = by_torchmetrics(Given(), rows[0], rows[1])
     yield Line(data, "fid", "torchmetrics, the same features", ours, abs(ours - given))
     planes = [[torch.from_numpy(image.transpose(2, 0, 1).copy())[None] for image in side] for side in images]
-    whole = by_torchmetrics(PillowInception(path), planes[0], planes[1])
+    whole = by_torchmetrics(PillowInception(inception), planes[0], planes[1])
     yield Line(data, "fid", "torchmetrics after Pillow's resize", ours, abs(ours - whole))
 
 
-def lines(shared: Path, inception: Path, step: int) -> Iterator[Line]:
+def lines(shared: Path, inception: Inception, step: int) -> Iterator[Line]:
     for data in ("reds_pairs", "gopro_pairs"):
         folder = shared / data
         pairs = [(path, folder / "sharp" / path.name) for path in sorted((folder / "blur").glob("*.png"))[::step]]
@@ -174,7 +175,7 @@ def lines(shared: Path, inception: Path, step: int) -> Iterator[Line]:
         yield from fid_lines(name, pairs, inception)
 
 
-def test_every_metric_agrees_with_other_implementations(shared_data: Path, inception: Path) -> None:
+def test_every_metric_agrees_with_other_implementations(shared_data: Path, inception: Inception) -> None:
     found = list(lines(shared_data, inception, step=6))
     assert len(found) == 2 * (len(ALL) + 2)
     for line in found:

@@ -92,6 +92,13 @@ def test_sixteen_bits_count_as_eight(extractor: FeatureExtractor) -> None:
     assert extractor.features([]).shape == (0, FEATURES)
 
 
+def test_beside_a_vacc_card_features_come_from_the_cpu(extractor: FeatureExtractor, inception: Inception) -> None:
+    image = read(SAMPLES[3])
+    beside = FeatureExtractor(inception, "vacc:1", threads=1)
+    assert np.array_equal(beside.features([image]), extractor.features([image]))
+    beside.close()
+
+
 @pytest.mark.parametrize(
     ("image", "told"),
     [
