@@ -276,13 +276,14 @@ def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
     """Return the Frechet distances of a finished run, None where it has not asked for them or has too few images."""
     if not recipe.fid_sha256:
         return None
-    from mimo_core.fid.distance import frechet_distance
+    from mimo_core.fid.distance import distance, distribution
 
     features = folder.feature_set()
     if len(features) < _FEWEST_FEATURES:
         return None
+    references = distribution(features.rows("reference"))
     return SetDistance(
         images=len(features),
-        fid=frechet_distance(features.rows("output"), features.rows("reference")),
-        input_fid=frechet_distance(features.rows("input"), features.rows("reference")),
+        fid=distance(distribution(features.rows("output")), references),
+        input_fid=distance(distribution(features.rows("input")), references),
     )

@@ -10,10 +10,9 @@ from rich.table import Table
 from cluster.view import Outcome
 from jobs.display import duration, rate, size
 from mimo_core.config import RunConfig
+from mimo_core.features import RELIABLE
 from mimo_core.progress import count
 from mimo_core.statistics import STAGES, Mean, Statistics
-
-_FEWEST_FOR_FID = 2048
 
 
 def print_outcome(outcome: Outcome, config: RunConfig) -> None:
@@ -43,10 +42,10 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
     table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
     console.print(table)
-    if outcome.distance is not None and outcome.distance.images < _FEWEST_FOR_FID:
+    if outcome.distance is not None and outcome.distance.images < RELIABLE:
         console.print(
             f"\nnote: FID over {outcome.distance.images} images is biased upwards; compare it only with FIDs over the "
-            f"same images ({_FEWEST_FOR_FID} are the least for one that can stand alone)",
+            f"same images ({RELIABLE} are the least for one that can stand alone)",
             markup=False,
         )
     if recipe.fid_sha256 and outcome.distance is None:

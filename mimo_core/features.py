@@ -18,6 +18,9 @@ FOLDER = "features"
 LENGTH = 2048
 """Numbers that the Inception network tells of an image."""
 
+RELIABLE = 2048
+"""Images below which the covariance of the features is singular, and FID depends on the number of images a lot."""
+
 KINDS = ("input", "output", "reference")
 
 Array = npt.NDArray[np.float32]

@@ -16,9 +16,6 @@ from mimo_core.fid.threads import open_threads
 
 Rows = npt.NDArray[np.float32]
 
-RELIABLE = 2048
-"""Images below which the covariance of 2048 features is singular, and FID depends on the number of images a lot."""
-
 _BLOCK = 2048
 
 
