@@ -1,0 +1,27 @@
+"""From the places of runs to the text of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mimo_core.report.content import run_page
+from mimo_core.report.data import labels_of, read_run
+from mimo_core.report.gallery import images_section
+from mimo_core.report.page import render
+from mimo_core.storage import Store
+
+
+def build_report(stores: Sequence[Store], pictures: int, tick: Callable[[int], None] = lambda left: None) -> str:
+    """Return the HTML of the report.
+
+    Args:
+        stores: the folders of the runs.
+        pictures: images shown of each group.
+        tick: told how many pictures are still to be read.
+
+    Raises:
+        UsageError: a folder holds no run, or no records.
+        SystemFailure: the storage of a run fails.
+    """
+    runs = [read_run(store, label) for store, label in zip(stores, labels_of(stores), strict=True)]
+    return render(run_page(runs[0], images_section(runs, pictures, tick)))

@@ -1,0 +1,92 @@
+"""The section of the pictures: chosen images as cards with a slider and their scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from mimo_core.report.data import RunData
+from mimo_core.report.measures import PSNR, SSIM, Score
+from mimo_core.report.page import Card, Gallery, Picture, Section, Table
+from mimo_core.report.pictures import DIFFERENCE_LEVELS, Encoded, Shot, encode_shots, load_shots
+from mimo_core.report.selection import choose_images
+
+PICTURE_BYTES = 7_000_000
+"""Bytes that the pictures of a page take at most, so that the page stays below 10 MB."""
+
+
+def images_section(
+    runs: Sequence[RunData], number: int, tick: Callable[[int], None], budget: int = PICTURE_BYTES
+) -> Section | None:
+    """Return the section of the pictures, None where no image is chosen.
+
+    Args:
+        runs: one, or several over the same images.
+        number: images in a group.
+        tick: told how many images are still to be read.
+        budget: bytes that all pictures may take.
+    """
+    groups = choose_images(runs, number)
+    choices = [choice for group in groups for choice in group.choices]
+    if not choices:
+        return None
+    left = len(choices)
+
+    def one_done() -> None:
+        nonlocal left
+        left -= 1
+        tick(left)
+
+    shots = load_shots(runs, choices, one_done)
+    cards = iter([_card(runs, shot, encoded) for shot, encoded in zip(shots, encode_shots(shots, budget), strict=True)])
+    return Section(
+        "images",
+        "Images",
+        "Drag a picture, or use the arrow keys on it. Error and change are black where the images are equal and "
+        f"brightest where they are {DIFFERENCE_LEVELS} or more of 255 levels apart.",
+        galleries=tuple(Gallery(group.title, tuple(next(cards) for _ in group.choices)) for group in groups),
+    )
+
+
+def _card(runs: Sequence[RunData], shot: Shot, encoded: Encoded) -> Card:
+    names = [layer.name for layer in shot.layers]
+    outputs = [name for name in names if name.startswith("output")]
+    differences = [name for name in names if name.startswith("difference")]
+    first = [name for name in ("input", "reference") if name in names]
+    left = (*first, *outputs) if len(runs) > 1 else tuple(first)
+    return Card(
+        shot.key,
+        encoded.width,
+        encoded.height,
+        tuple(Picture(layer.name, layer.label, encoded.uris[layer.name]) for layer in shot.layers),
+        left,
+        (*outputs, *differences),
+        _scores(runs, shot),
+        shot.problems,
+    )
+
+
+def _scores(runs: Sequence[RunData], shot: Shot) -> Table:
+    shown = [score for score in (PSNR, SSIM) if not math.isnan(_value(runs[0], score.column, shot.choice.rows[0]))]
+    rows = []
+    before = [_value(runs[0], score.before or "", shot.choice.rows[0]) for score in shown]
+    if shown and not all(map(math.isnan, before)):
+        rows.append(("Input", *(score.show(value) for score, value in zip(shown, before, strict=True))))
+    for run, row in zip(runs, shot.choice.rows, strict=True):
+        if shown:
+            label = run.label if len(runs) > 1 else "Restored"
+            rows.append((label, *(_with_gain(run, score, row) for score in shown)))
+    return Table(("", *(score.name for score in shown)), tuple(rows), frozenset(range(1, len(shown) + 1)))
+
+
+def _with_gain(run: RunData, score: Score, row: int) -> str:
+    after, before = _value(run, score.column, row), _value(run, score.before or "", row)
+    gain = after - before
+    return score.show(after) + (f" ({score.show(gain, sign=True)})" if math.isfinite(gain) else "")
+
+
+def _value(run: RunData, column: str, row: int) -> float:
+    if column not in run.table.column_names:
+        return math.nan
+    value = run.table[column][row].as_py()
+    return math.nan if value is None else float(value)
