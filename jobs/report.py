@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
         )
         folder, name = _target(config)
         folder.write(name, page.encode())
+        folder.remove_leftovers()
     print(f"{folder.show(name)} ({size(len(page.encode()))})")
     return OK
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from mimo_core.report.comparison import comparison_page
 from mimo_core.report.content import run_page
 from mimo_core.report.data import labels_of, read_run
 from mimo_core.report.gallery import images_section
@@ -11,7 +12,7 @@ from mimo_core.report.page import render
 from mimo_core.storage import Store
 
 
-def build_report(stores: Sequence[Store], pictures: int, tick: Callable[[int], None] = lambda left: None) -> str:
+def build_report(stores: Sequence[Store], pictures: int, tick: Callable[[int], None]) -> str:
     """Return the HTML of the report.
 
     Args:
@@ -24,4 +25,5 @@ def build_report(stores: Sequence[Store], pictures: int, tick: Callable[[int], N
         SystemFailure: the storage of a run fails.
     """
     runs = [read_run(store, label) for store, label in zip(stores, labels_of(stores), strict=True)]
-    return render(run_page(runs[0], images_section(runs, pictures, tick)))
+    images = images_section(runs, pictures, tick)
+    return render(run_page(runs[0], images) if len(runs) == 1 else comparison_page(runs, images))

@@ -58,12 +58,9 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
     counted = histogram(list(series.values()), score.step)
     if counted is None:
         return None
-    means = [
-        {"series": name, "mean": float(values[np.isfinite(values)].mean())}
-        for name, values in series.items()
-        if np.isfinite(values).any()
-    ]
-    axis = f"{score.name} ({score.unit})" if score.unit else score.name
+    averages = {
+        name: float(values[np.isfinite(values)].mean()) for name, values in series.items() if np.isfinite(values).any()
+    }
     colour = colour_by("series", list(series), colours)
     spec = {
         "height": HEIGHT,
@@ -72,7 +69,7 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
                 "transform": [{"filter": "isValid(datum.count)"}],
                 "mark": {"type": "bar", "opacity": 0.5 if len(series) > 1 else 0.85, "binSpacing": 1},
                 "encoding": {
-                    **_bin_encoding(axis, score.digits),
+                    **_bin_encoding(score.axis, score.digits),
                     "color": colour,
                     "tooltip": [
                         {"field": "series", "title": " "},
@@ -96,8 +93,8 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
             },
         ],
     }
-    rows = _bins(counted, list(series)) + means
-    told = "; ".join(f"{row['series']} {score.show(row['mean'])} on average" for row in means)
+    rows = _bins(counted, list(series)) + [{"series": name, "mean": mean} for name, mean in averages.items()]
+    told = "; ".join(f"{name} {score.show(mean)} on average" for name, mean in averages.items())
     return Chart(
         f"distribution-{score.column}", score.name, f"{score.name}: {told}", spec, rows, "Dashed lines are the means."
     )
@@ -198,9 +195,10 @@ def scatter_chart(x: Score, y: Score, runs: Sequence[RunData]) -> Chart | None:
     names = list(dict.fromkeys(row["series"] for row in rows))
     colours = {"input": "$input", "restored": "$restored"}
     colour = colour_by("series", names, [colours[name] for name in names] if single else series_colours(len(names)))
+    between = {"type": "quantitative", "scale": {"zero": False}, "axis": {"tickCount": 6}}
     encoding = {
-        "x": {"field": "x", "type": "quantitative", "title": _axis(x), "scale": {"zero": False, "nice": True}},
-        "y": {"field": "y", "type": "quantitative", "title": _axis(y), "scale": {"zero": False, "nice": True}},
+        "x": {"field": "x", "title": x.axis, **between},
+        "y": {"field": "y", "title": y.axis, **between},
     }
     points = {
         "mark": {"type": "point", "filled": True, "size": 46 if len(rows) < 400 else 16, "opacity": 0.75},
@@ -265,10 +263,6 @@ def colour_by(field: str, names: Sequence[str], colours: Sequence[str]) -> dict[
         "scale": {"domain": list(names), "range": list(colours)},
         "legend": legend,
     }
-
-
-def _axis(score: Score) -> str:
-    return f"{score.name} ({score.unit})" if score.unit else score.name
 
 
 def _points(keys: Sequence[str], x: Values, y: Values, series: str) -> Rows:

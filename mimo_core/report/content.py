@@ -10,10 +10,11 @@ from mimo_core import __version__
 from mimo_core.progress import count
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.data import RunData
-from mimo_core.report.measures import PSNR, SSIM, Means, Pace, means_of, pace_of, stage_means
+from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of, pace_of, stage_means
 from mimo_core.report.page import Failures, Page, Section, Table, Tile
 from mimo_core.report.speed_charts import pace_chart, stages_chart
 from mimo_core.report.wording import duration, moment, share, significant, size
+from mimo_core.scoring import METRICS
 from mimo_core.statistics import Statistics
 
 _EXAMPLES = 5
@@ -30,7 +31,7 @@ def run_page(run: RunData, images: Section | None) -> Page:
     means, pace = means_of(run), pace_of(run)
     sections = [scores_section(run, means), speed_section([run], pace), failures_section([run]), images]
     statistics = run.status.statistics
-    where = " · ".join(dict.fromkeys((run.recipe.model_name, engine_of(run), *statistics.devices)))
+    where = " · ".join((run.recipe.model_name, *(statistics.devices or (engine_of(run),))))
     return Page(
         title=run.label,
         subtitle=f"{where} · {_STATES[run.status.state]}",
@@ -82,15 +83,15 @@ def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile
         if mean.score not in (PSNR, SSIM):
             continue
         show = mean.score.show
-        detail = f"{show(mean.gain, sign=True)} from {show(mean.before)}" if mean.gain is not None else "of the outputs"
+        detail = f"{show(mean.gain, sign=True)}, input {show(mean.before)}" if mean.gain is not None else ""
         good = None if mean.gain is None else mean.gain >= 0
         tiles.append(Tile(mean.score.name, show(mean.after), detail, good))
     fid, before = fid_of(run), fid_of(run, "input_fid")
     if fid is not None:
-        detail = f"from {before:.2f}, lower is better" if before is not None else "lower is better"
+        detail = f"input {before:.2f}, lower is better" if before is not None else "lower is better"
         tiles.append(Tile("FID", f"{fid:.2f}", detail, None if before is None else fid <= before))
     if pace is not None and pace.rate is not None:
-        tiles.append(Tile("Throughput", f"{significant(pace.rate)} images/s", f"{duration(pace.seconds)} worked"))
+        tiles.append(Tile("Images per second", significant(pace.rate), f"{duration(pace.seconds)} worked"))
     if statistics.pixels:
         detail = f"{significant(statistics.pixels / max(1, statistics.restored) / 1e6)} per image"
         tiles.append(Tile("Megapixels", significant(statistics.pixels / 1e6), detail))
@@ -174,7 +175,8 @@ def failures_section(runs: Sequence[RunData]) -> Section | None:
         examples = _examples(run) if kinds else {}
         failures += [
             Failures(
-                f"{prefix}{kind}" + ("" if failed else " (not failed)"),
+                f"{prefix}{kind}",
+                failed,
                 number,
                 number / most,
                 tuple(examples.get((kind, failed), ())),
@@ -183,7 +185,7 @@ def failures_section(runs: Sequence[RunData]) -> Section | None:
         ]
     if not failures:
         return None
-    text = "By kind; open one to see its first images."
+    text = "Records by kind of error; open one to see its first images. Red are failed images."
     return Section("failures", "Failures", text, failures=tuple(failures))
 
 
@@ -203,8 +205,20 @@ def setup_section(runs: Sequence[RunData]) -> Section:
     return Section(
         "setup",
         "Setup",
-        details=(("Recipe", _side_by_side(runs, _recipe_rows)), ("Run", _side_by_side(runs, _run_rows))),
+        details=(
+            ("Recipe", _side_by_side(runs, _recipe_rows)),
+            ("Run", _side_by_side(runs, _run_rows)),
+            *_definitions(runs),
+        ),
     )
+
+
+def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
+    shown = [score for score in SCORES if any(run.has(score.column) for run in runs)]
+    rows = [(score.name, METRICS[score.column].definition) for score in shown]
+    if any(fid_of(run) is not None for run in runs):
+        rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
+    return [("Scores", Table((), tuple(rows)))] if rows else []
 
 
 def _side_by_side(runs: Sequence[RunData], rows: Callable[[RunData], dict[str, str]]) -> Table:

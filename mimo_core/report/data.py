@@ -61,7 +61,7 @@ class RunData:
     @property
     def sampled(self) -> bool:
         """Whether `table` holds only some of the records."""
-        return self.table.num_rows < self.status.statistics.images
+        return bool(self.table.num_rows < self.status.statistics.images)
 
     def texts(self, name: str) -> list[str | None]:
         """A column of text, all None where the records do not have it."""

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimo_core.report.data import RunData, Values
+from mimo_core.scoring import METRICS
+from mimo_core.statistics import STAGES
 
 
 @dataclass(frozen=True)
 class Score:
-    """A column of scores: what people call it, its unit and digits, and the same score of the input, if there is one.
+    """A metric as the page shows it: what people call it, its unit and digits.
 
     `step` is the finest sensible width of a histogram's bin.
     """
@@ -23,25 +25,34 @@ class Score:
     unit: str
     digits: int
     step: float
-    before: str | None
 
-    def show(self, value: float | None, *, sign: bool = False) -> str:
-        """The value as text with its unit; a dash where there is none."""
+    @property
+    def before(self) -> str | None:
+        """The column of the same score of the input."""
+        return f"input_{self.column}" if METRICS[self.column].of_input else None
+
+    @property
+    def axis(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def show(self, value: float | None, *, sign: bool = False, unit: bool = True) -> str:
+        """The value as text; a dash where there is none."""
         if value is None or math.isnan(value):
             return "–"
         text = f"{value:{'+' if sign else ''}.{self.digits}f}" if math.isfinite(value) else "∞"
         # A hyphen is no minus sign.
-        return f"{text.replace('-', '−')} {self.unit}".strip()
+        return f"{text.replace('-', '−')} {self.unit if unit else ''}".strip()
 
 
-PSNR = Score("psnr", "PSNR", "dB", 2, 0.05, "input_psnr")
-SSIM = Score("ssim", "SSIM", "", 4, 0.001, "input_ssim")
+PSNR = Score("psnr", "PSNR", "dB", 2, 0.05)
+SSIM = Score("ssim", "SSIM", "", 4, 0.001)
 SCORES = (
     PSNR,
     SSIM,
-    Score("psnr_float", "PSNR, float", "dB", 2, 0.05, None),
-    Score("psnr_y", "PSNR, luma", "dB", 2, 0.05, "input_psnr_y"),
-    Score("ssim_matlab3d", "SSIM, MATLAB 3-D", "", 4, 0.001, "input_ssim_matlab3d"),
+    Score("psnr_float", "PSNR, float", "dB", 2, 0.05),
+    Score("psnr_y", "PSNR, luma", "dB", 2, 0.05),
+    Score("ssim_matlab3d", "SSIM, MATLAB 3-D", "", 4, 0.001),
 )
 
 
@@ -116,7 +127,7 @@ def histogram(series: Sequence[Values], step: float, most_bins: int = 48) -> His
     first = math.floor(low / width)
     # The last bin of NumPy is closed, so that a highest value on an edge needs no bin of its own.
     number = max(1, math.ceil(high / width - 1e-9) - first)
-    edges = np.arange(first, first + number + 1) * width
+    edges: Values = np.arange(first, first + number + 1, dtype=np.float64) * width
     # Rounding must not put the extremes outside.
     clipped = (np.clip(values, edges[0], edges[-1]) for values in finite)
     return Histogram(edges, tuple(np.histogram(values, edges)[0].astype(np.float64) for values in clipped))
@@ -136,7 +147,7 @@ class Pace:
         edges: of the bins, in seconds worked.
         rates: images per second in each bin.
         pauses: (seconds worked before it, its length in seconds).
-        images: that have a time.
+        images: that were finished in it.
     """
 
     seconds: float
@@ -148,7 +159,7 @@ class Pace:
     @property
     def rate(self) -> float | None:
         """Images per second over the time worked, None where that was no time."""
-        return (self.images - 1) / self.seconds if self.images > 1 and self.seconds > 0 else None
+        return self.images / self.seconds if self.seconds > 0 else None
 
 
 _SHORTEST_PAUSE = 300.0
@@ -164,7 +175,8 @@ def pace_of(run: RunData, bins: int = 80) -> Pace | None:
     gaps = np.diff(times)
     # Images that each take minutes are no pauses.
     pauses = gaps > max(_SHORTEST_PAUSE, 20 * float(np.median(gaps)))
-    worked = np.concatenate([[0.0], np.cumsum(np.where(pauses, 0.0, gaps))])
+    # The first image has no beginning that is known, and does not count.
+    worked = np.cumsum(np.where(pauses, 0.0, gaps))
     seconds = float(worked[-1])
     if seconds <= 0:
         return None
@@ -172,14 +184,14 @@ def pace_of(run: RunData, bins: int = 80) -> Pace | None:
     edges = np.linspace(0.0, seconds, number + 1)
     rates = np.histogram(worked, edges)[0] / np.diff(edges)
     marks = tuple((float(worked[place]), float(gaps[place])) for place in np.flatnonzero(pauses))
-    return Pace(seconds, edges, rates, marks, len(times))
+    return Pace(seconds, edges, rates, marks, len(gaps))
 
 
 def stage_means(run: RunData) -> dict[str, float]:
     """Return the mean milliseconds that each stage took, over all images that were not left out."""
     statistics = run.status.statistics
     number = max(1, statistics.images - statistics.skipped)
-    return {stage: total / number for stage, total in statistics.stage_ms.items() if total > 0}
+    return {stage: statistics.stage_ms[stage] / number for stage in STAGES if statistics.stage_ms.get(stage)}
 
 
 def mean_infer_rate(run: RunData) -> float | None:

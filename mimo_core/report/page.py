@@ -42,9 +42,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Failures:
-    """Records of one kind of error: how many, as a share of the most frequent kind (0..1), and the first of them."""
+    """Records of one kind of error: how many, as a share of the most frequent kind (0..1), and the first of them.
+
+    Not all of them failed: an image without its reference is not scored, but restored or skipped.
+    """
 
     kind: str
+    failed: bool
     count: int
     share: float
     examples: tuple[tuple[str, str], ...]

@@ -77,9 +77,9 @@ def _ranked(runs: Sequence[RunData], choices: Sequence[Choice]) -> tuple[Values,
         usable = np.isfinite(scores).all(axis=0)
         spread = np.full(len(choices), math.nan)
         spread[usable] = np.ptp(scores[:, usable], axis=0)
-        return spread, ("Where the runs differ most", "Where they differ as usual")
+        return spread, ("Where the runs differ most", "In the middle")
     rows = [one.rows[0] for one in choices]
     gains = gains_of(runs[0], PSNR)[rows]
     if np.isfinite(gains).any():
-        return gains, ("Gained most", "Gained as usual", "Gained least")
-    return runs[0].values("psnr")[rows], ("Highest PSNR", "Usual PSNR", "Lowest PSNR")
+        return gains, ("Gained most", "In the middle", "Gained least")
+    return runs[0].values("psnr")[rows], ("Highest PSNR", "In the middle", "Lowest PSNR")

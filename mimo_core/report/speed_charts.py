@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mimo_core.report.charts import HEIGHT, Chart, Rows, Spec, colour_by, series_colours
 from mimo_core.report.measures import Pace
+from mimo_core.report.wording import duration
 
 
 def pace_chart(pace: Pace) -> Chart:
@@ -13,7 +14,7 @@ def pace_chart(pace: Pace) -> Chart:
         {"low": low / divisor, "high": high / divisor, "rate": rate}
         for low, high, rate in zip(pace.edges[:-1].tolist(), pace.edges[1:].tolist(), pace.rates.tolist(), strict=True)
     ]
-    rows += [{"pause": place / divisor, "length": _duration(length)} for place, length in pace.pauses]
+    rows += [{"pause": place / divisor, "length": duration(length)} for place, length in pace.pauses]
     bars = {
         "transform": [{"filter": "isValid(datum.rate)"}],
         "mark": {"type": "bar", "opacity": 0.85, "binSpacing": 0.5, "color": "$restored"},
@@ -36,10 +37,12 @@ def pace_chart(pace: Pace) -> Chart:
             "tooltip": [{"field": "length", "title": "paused for"}],
         },
     }
-    told = ", ".join(_duration(length) for _, length in pace.pauses[:5])
+    told = ", ".join(duration(length) for _, length in pace.pauses[:5])
     note = f"Dotted lines are pauses, left out: {told}." if pace.pauses else ""
-    text = f"Throughput, {pace.rate or 0:.3g} images per second over {_duration(pace.seconds)}"
-    return Chart("pace", "Throughput", text, {"height": HEIGHT, "layer": [bars, marks]}, rows, note)
+    text = f"Throughput, {pace.rate or 0:.3g} images per second over {duration(pace.seconds)}"
+    return Chart(
+        "pace", "Throughput", text, {"height": HEIGHT, "layer": [bars, marks] if pace.pauses else [bars]}, rows, note
+    )
 
 
 def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
@@ -98,8 +101,3 @@ def _time_unit(seconds: float) -> tuple[str, float]:
         if seconds >= 2 * divisor:
             return unit, divisor
     return "seconds", 1.0
-
-
-def _duration(seconds: float) -> str:
-    unit, divisor = _time_unit(seconds)
-    return f"{seconds / divisor:.3g} {unit}"
