@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from mimo_core.compiled import CompiledModel, load_compiled
+from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ImageError, MimoError, UsageError
 from mimo_core.recipe import Recipe
 from mimo_core.restorer import Restorer, TilePolicy
@@ -21,7 +22,7 @@ class Again:
         # A session lives on one thread.
         self._thread = ThreadPoolExecutor(1, "again")
         self._session: Session | None = None
-        self._restorer: Restorer | None = None
+        self._restorer: Restorer | EnsembleRestorer | None = None
         self._refusal: str | None = None
 
     def restore(self, pixels: Pixels) -> Pixels:
@@ -69,7 +70,8 @@ class Again:
             )
         )
         policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
-        self._restorer = Restorer(self._session, policy)
+        single = Restorer(self._session, policy, keep_values=recipe.ensemble > 1)
+        self._restorer = EnsembleRestorer(single) if recipe.ensemble > 1 else single
 
 
 def _weights(recipe: Recipe) -> Weights | CompiledModel | None:

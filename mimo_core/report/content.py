@@ -83,7 +83,7 @@ def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile
         if mean.score not in (PSNR, SSIM):
             continue
         show = mean.score.show
-        detail = f"{show(mean.gain, sign=True)}, input {show(mean.before)}" if mean.gain is not None else ""
+        detail = f"{show(mean.gain, sign=True)}, input {show(mean.before, unit=False)}" if mean.gain is not None else ""
         good = None if mean.gain is None else mean.gain >= 0
         tiles.append(Tile(mean.score.name, show(mean.after), detail, good))
     fid, before = fid_of(run), fid_of(run, "input_fid")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from mimo_core.report.data import RunData
-from mimo_core.report.measures import PSNR, SSIM, Score
+from mimo_core.report.measures import PSNR, SSIM
 from mimo_core.report.page import Card, Gallery, Picture, Section, Table
 from mimo_core.report.pictures import DIFFERENCE_LEVELS, Encoded, Shot, encode_shots, load_shots
 from mimo_core.report.selection import choose_images
@@ -52,15 +52,17 @@ def _card(runs: Sequence[RunData], shot: Shot, encoded: Encoded) -> Card:
     names = [layer.name for layer in shot.layers]
     outputs = [name for name in names if name.startswith("output")]
     differences = [name for name in names if name.startswith("difference")]
-    first = [name for name in ("input", "reference") if name in names]
-    left = (*first, *outputs) if len(runs) > 1 else tuple(first)
+    others = [name for name in ("input", "reference") if name in names]
+    # Of several runs the first is compared to the second.
+    swapped = outputs[1:] + outputs[:1]
+    left = (*outputs[:1], *others, *outputs[1:]) if len(outputs) > 1 else tuple(others)
     return Card(
         shot.key,
         encoded.width,
         encoded.height,
         tuple(Picture(layer.name, layer.label, encoded.uris[layer.name]) for layer in shot.layers),
         left,
-        (*outputs, *differences),
+        (*swapped, *differences),
         _scores(runs, shot),
         shot.problems,
     )
@@ -68,25 +70,28 @@ def _card(runs: Sequence[RunData], shot: Shot, encoded: Encoded) -> Card:
 
 def _scores(runs: Sequence[RunData], shot: Shot) -> Table:
     shown = [score for score in (PSNR, SSIM) if not math.isnan(_value(runs[0], score.column, shot.choice.rows[0]))]
-    rows = []
-    before = [_value(runs[0], score.before or "", shot.choice.rows[0]) for score in shown]
-    if shown and not all(map(math.isnan, before)):
-        rows.append(("Input", *(score.show(value) for score, value in zip(shown, before, strict=True))))
-    for run, row in zip(runs, shot.choice.rows, strict=True):
-        if shown:
-            label = run.label if len(runs) > 1 else "Restored"
-            rows.append((label, *(_with_gain(run, score, row) for score in shown)))
-    return Table(("", *(score.name for score in shown)), tuple(rows), frozenset(range(1, len(shown) + 1)))
+    if not shown:
+        return Table((), ())
+    rows = [
+        ("Input", [_value(runs[0], score.before, shot.choice.rows[0]) for score in shown]),
+        *(
+            (run.label if len(runs) > 1 else "Restored", [_value(run, score.column, row) for score in shown])
+            for run, row in zip(runs, shot.choice.rows, strict=True)
+        ),
+    ]
+    lines = [
+        (label, *(score.show(value) for score, value in zip(shown, values, strict=True)))
+        for label, values in rows
+        if not all(map(math.isnan, values))
+    ]
+    if len(runs) == 1 and len(lines) == 2:
+        gains = (after - before for before, after in zip(rows[0][1], rows[1][1], strict=True))
+        lines.append(("Gain", *(score.show(gain, sign=True) for score, gain in zip(shown, gains, strict=True))))
+    return Table(("", *(score.name for score in shown)), tuple(lines), frozenset(range(1, len(shown) + 1)))
 
 
-def _with_gain(run: RunData, score: Score, row: int) -> str:
-    after, before = _value(run, score.column, row), _value(run, score.before or "", row)
-    gain = after - before
-    return score.show(after) + (f" ({score.show(gain, sign=True)})" if math.isfinite(gain) else "")
-
-
-def _value(run: RunData, column: str, row: int) -> float:
-    if column not in run.table.column_names:
+def _value(run: RunData, column: str | None, row: int) -> float:
+    if column is None or column not in run.table.column_names:
         return math.nan
     value = run.table[column][row].as_py()
     return math.nan if value is None else float(value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mimo_core.report.data import RunData, Values
 from mimo_core.scoring import METRICS
-from mimo_core.statistics import STAGES
+from mimo_core.statistics import STAGES, Mean
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Means:
-    """Means of a score over the images that have it: of input and output, and the gain over those that have both.
+    """Means of a score over the images that have it: of input and output, and the gain over those that have both,
+    of which only those in the run's table count.
 
     `equal` counts outputs that are identical to their reference, whose PSNR is infinite and in no mean.
     """
@@ -73,24 +74,16 @@ class Means:
 
 def means_of(run: RunData) -> list[Means]:
     """Return the means of every score that the records hold."""
+    scores = run.status.statistics.scores
     found = []
     for score in SCORES:
-        after = run.values(score.column)
-        finite = np.isfinite(after)
-        if not finite.any():
+        after, before = scores.get(score.column, Mean()), scores.get(score.before or "", Mean())
+        if after.finite_mean is None:
             continue
-        before = run.values(score.before) if score.before else np.full(len(after), math.nan)
-        both = finite & np.isfinite(before)
-        found.append(
-            Means(
-                score,
-                float(before[np.isfinite(before)].mean()) if both.any() else None,
-                float(after[finite].mean()),
-                float((after - before)[both].mean()) if both.any() else None,
-                int(finite.sum()),
-                int(np.isposinf(after).sum()),
-            )
-        )
+        gains = gains_of(run, score)
+        gains = gains[np.isfinite(gains)]
+        gain = float(gains.mean()) if len(gains) else None
+        found.append(Means(score, before.finite_mean, after.finite_mean, gain, after.count, after.infinite))
     return found
 
 

@@ -155,7 +155,7 @@ def _json(value: Any) -> str:
 def _vega() -> str:
     import vl_convert
 
-    return _inline(vl_convert.javascript_bundle(vl_version=_VEGA_LITE))
+    return _inline(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", _VEGA_LITE))
 
 
 def _source(name: str) -> str:

@@ -78,12 +78,13 @@ def load_shots(runs: Sequence[RunData], choices: Sequence[Choice], tick: Callabl
         {name: run.texts(name) for name in ("key", "source", "reference", "output", "output_sha256")} for run in runs
     ]
     again = [Again(run.recipe) for run in runs]
+    given = [_given(run, {str(run.table["key"][one.rows[place]]) for one in choices}) for place, run in enumerate(runs)]
 
     def load(choice: Choice) -> Shot:
         rows = [
             {name: column[row] for name, column in one.items()} for one, row in zip(columns, choice.rows, strict=True)
         ]
-        shot = _Loader(runs, again, choice, rows).load()
+        shot = _Loader(runs, again, given, choice, rows).load()
         tick()
         return shot
 
@@ -95,10 +96,18 @@ def load_shots(runs: Sequence[RunData], choices: Sequence[Choice], tick: Callabl
             one.close()
 
 
+def _given(run: RunData, keys: set[str]) -> dict[str, str]:
+    """Where the images lie that another tool restored, by key; their records do not say it, but the plan does."""
+    if not run.recipe.given or run.status.plan is None:
+        return {}
+    return {row.key: row.restored for row in run.status.plan.rows() if row.key in keys and row.restored is not None}
+
+
 @dataclass
 class _Loader:
     runs: Sequence[RunData]
     again: Sequence[Again]
+    given: Sequence[dict[str, str]]
     choice: Choice
     rows: Sequence[dict[str, str | None]]
     layers: list[Layer] = field(default_factory=list)
@@ -158,6 +167,8 @@ class _Loader:
                     f"{run.store.show(row['output'])} is not the file that the run wrote (SHA-256 differs)"
                 )
             return codecs.model_input(codecs.decode(data, max_pixels=run.recipe.max_pixels))
+        if run.recipe.given:
+            return self._sized(self._decode(self.given[place][str(row["key"])]), place)
         if image is None:
             raise UsageError("the run kept no outputs, and without the input it cannot be restored again")
         restored = self.again[place].restore(self._sized(image, place))

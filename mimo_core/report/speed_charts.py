@@ -40,9 +40,8 @@ def pace_chart(pace: Pace) -> Chart:
     told = ", ".join(duration(length) for _, length in pace.pauses[:5])
     note = f"Dotted lines are pauses, left out: {told}." if pace.pauses else ""
     text = f"Throughput, {pace.rate or 0:.3g} images per second over {duration(pace.seconds)}"
-    return Chart(
-        "pace", "Throughput", text, {"height": HEIGHT, "layer": [bars, marks] if pace.pauses else [bars]}, rows, note
-    )
+    layers = [bars, marks] if pace.pauses else [bars]
+    return Chart("pace", "Throughput", text, {"height": HEIGHT, "layer": layers}, rows, note)
 
 
 def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
