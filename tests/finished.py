@@ -37,7 +37,8 @@ def make_pairs(folder: Path, keys: list[str], size: tuple[int, int] = (96, 144))
 def finish(pairs: Path, output: Path, *, reference: bool = True, **choices: object) -> inprocess.Outcome:
     """Restore `pairs/blurred` against `pairs/sharp` and commit the run in `output`."""
     source, sharp = pairs / "blurred", pairs / "sharp" if reference else None
-    options: dict[str, object] = {"weights": SHIPPED, "shard_size": 4, **choices}
+    # As the shipped weights were trained.
+    options: dict[str, object] = {"weights": SHIPPED, "interpolation": "bilinear", "shard_size": 4, **choices}
     outcome = inprocess.run(source, output, reference=sharp, **options)  # type: ignore[arg-type]
     store = Store(str(output))
     config = RestoreConfig(source=str(source), output=str(output), reference=None if sharp is None else str(sharp))

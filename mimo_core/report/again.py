@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
-from mimo_core.compiled import CompiledModel, load_compiled
 from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ImageError, MimoError, UsageError
 from mimo_core.recipe import Recipe
 from mimo_core.restorer import Restorer, TilePolicy
 from mimo_core.sessions import Pixels, Session, SessionSpec, open_session
-from mimo_core.weights import Weights, load_weights
+
+if TYPE_CHECKING:
+    from mimo_core.compiled import CompiledModel
+    from mimo_core.weights import Weights
 
 
 class Again:
@@ -57,14 +60,14 @@ class Again:
 
     def _open(self) -> None:
         recipe = self._recipe
-        weights = _weights(recipe)
+        weights, compiled = _weights(recipe)
         self._session = open_session(
             SessionSpec(
                 engine=recipe.engine,
                 device=recipe.device_type,
                 precision=recipe.precision,
-                weights=weights if isinstance(weights, Weights) else None,
-                compiled=weights if isinstance(weights, CompiledModel) else None,
+                weights=weights,
+                compiled=compiled,
                 threads=recipe.threads,
                 streams=recipe.streams,
             )
@@ -74,14 +77,15 @@ class Again:
         self._restorer = EnsembleRestorer(single) if recipe.ensemble > 1 else single
 
 
-def _weights(recipe: Recipe) -> Weights | CompiledModel | None:
+def _weights(recipe: Recipe) -> tuple[Weights | None, CompiledModel | None]:
     if recipe.engine == "identity":
-        return None
-    weights: Weights | CompiledModel
-    if recipe.engine == "vacc":
-        weights = load_compiled(recipe.weights, recipe.precision)
-    else:
-        weights = load_weights(recipe.weights, recipe.interpolation)
-    if weights.sha256 != recipe.weights_sha256:
+        return None, None
+    # PyTorch, which a report of saved outputs need not load.
+    from mimo_core.compiled import load_compiled
+    from mimo_core.weights import load_weights
+
+    weights = None if recipe.engine == "vacc" else load_weights(recipe.weights, recipe.interpolation)
+    compiled = load_compiled(recipe.weights, recipe.precision) if recipe.engine == "vacc" else None
+    if (weights or compiled).sha256 != recipe.weights_sha256:  # type: ignore[union-attr] - one of them is there
         raise UsageError(f"the weights {recipe.weights} are not those of the run any more (their SHA-256 differs)")
-    return weights
+    return weights, compiled

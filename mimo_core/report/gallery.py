@@ -44,8 +44,17 @@ def images_section(
         "Images",
         "Drag a picture, or use the arrow keys on it. Error and change are black where the images are equal and "
         f"brightest where they are {DIFFERENCE_LEVELS} or more of 255 levels apart.",
+        notes=_unsaved(runs),
         galleries=tuple(Gallery(group.title, tuple(next(cards) for _ in group.choices)) for group in groups),
     )
+
+
+def _unsaved(runs: Sequence[RunData]) -> tuple[str, ...]:
+    names = [run.label for run in runs if not run.recipe.saves_images and not run.recipe.given]
+    if not names:
+        return ()
+    who = f"{', '.join(names)} kept" if len(runs) > 1 else "The run kept"
+    return (f"{who} no images: what is shown was restored again by the same recipe, weights and engine.",)
 
 
 def _card(runs: Sequence[RunData], shot: Shot, encoded: Encoded) -> Card:

@@ -50,9 +50,9 @@ SSIM = Score("ssim", "SSIM", "", 4, 0.001)
 SCORES = (
     PSNR,
     SSIM,
-    Score("psnr_float", "PSNR, float", "dB", 2, 0.05),
-    Score("psnr_y", "PSNR, luma", "dB", 2, 0.05),
-    Score("ssim_matlab3d", "SSIM, MATLAB 3-D", "", 4, 0.001),
+    Score("psnr_float", "PSNR of float", "dB", 2, 0.05),
+    Score("psnr_y", "PSNR of luma", "dB", 2, 0.05),
+    Score("ssim_matlab3d", "SSIM as MATLAB", "", 4, 0.001),
 )
 
 

@@ -19,7 +19,13 @@ def pace_chart(pace: Pace) -> Chart:
         "transform": [{"filter": "isValid(datum.rate)"}],
         "mark": {"type": "bar", "opacity": 0.85, "binSpacing": 0.5, "color": "$restored"},
         "encoding": {
-            "x": {"field": "low", "type": "quantitative", "title": f"{unit} worked", "bin": {"binned": True}},
+            "x": {
+                "field": "low",
+                "type": "quantitative",
+                "title": f"{unit} worked",
+                "bin": {"binned": True},
+                "axis": {"tickCount": 8},
+            },
             "x2": {"field": "high"},
             "y": {"field": "rate", "type": "quantitative", "title": "images/s"},
             "tooltip": [
