@@ -84,8 +84,15 @@ def _weights(recipe: Recipe) -> tuple[Weights | None, CompiledModel | None]:
     from mimo_core.compiled import load_compiled
     from mimo_core.weights import load_weights
 
-    weights = None if recipe.engine == "vacc" else load_weights(recipe.weights, recipe.interpolation)
-    compiled = load_compiled(recipe.weights, recipe.precision) if recipe.engine == "vacc" else None
-    if (weights or compiled).sha256 != recipe.weights_sha256:  # type: ignore[union-attr] - one of them is there
+    if recipe.engine == "vacc":
+        compiled = load_compiled(recipe.weights, recipe.precision)
+        _check(recipe, compiled.sha256)
+        return None, compiled
+    weights = load_weights(recipe.weights, recipe.interpolation)
+    _check(recipe, weights.sha256)
+    return weights, None
+
+
+def _check(recipe: Recipe, sha256: str) -> None:
+    if sha256 != recipe.weights_sha256:
         raise UsageError(f"the weights {recipe.weights} are not those of the run any more (their SHA-256 differs)")
-    return weights, compiled

@@ -24,6 +24,7 @@ def build_report(stores: Sequence[Store], pictures: int, tick: Callable[[int], N
         UsageError: a folder holds no run, or no records.
         SystemFailure: the storage of a run fails.
     """
-    runs = [read_run(store, label) for store, label in zip(stores, labels_of(stores), strict=True)]
+    labels = labels_of(stores)
+    runs = [read_run(store, label) for store, label in zip(stores, labels, strict=True)]
     images = images_section(runs, pictures, tick)
     return render(run_page(runs[0], images) if len(runs) == 1 else comparison_page(runs, images))

@@ -256,7 +256,7 @@ def _bin_encoding(axis: str, digits: int) -> dict[str, Any]:
 
 def colour_by(field: str, names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
     """The encoding of colour by a field, with a legend where there is more than one name."""
-    legend = {"orient": "top", "title": None} if len(names) > 1 else None
+    legend = {"orient": "top", "title": None, "columns": 2 if len(names) > 2 else 0} if len(names) > 1 else None
     return {
         "field": field,
         "type": "nominal",

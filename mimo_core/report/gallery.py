@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Callable, Sequence
 
 from mimo_core.report.data import RunData
@@ -13,6 +14,8 @@ from mimo_core.report.selection import choose_images
 
 PICTURE_BYTES = 7_000_000
 """Bytes that the pictures of a page take at most, so that the page stays below 10 MB."""
+
+_LONGEST_LABEL = 14
 
 
 def images_section(
@@ -37,16 +40,29 @@ def images_section(
         left -= 1
         tick(left)
 
-    shots = load_shots(runs, choices, one_done)
+    shots = load_shots(runs, short_labels(runs), choices, one_done)
     cards = iter([_card(runs, shot, encoded) for shot, encoded in zip(shots, encode_shots(shots, budget), strict=True)])
     return Section(
         "images",
         "Images",
         "Drag a picture, or use the arrow keys on it. Error and change are black where the images are equal and "
         f"brightest where they are {DIFFERENCE_LEVELS} or more of 255 levels apart.",
-        notes=_unsaved(runs),
+        notes=(*_legend(runs), *_unsaved(runs)),
         galleries=tuple(Gallery(group.title, tuple(next(cards) for _ in group.choices)) for group in groups),
     )
+
+
+def short_labels(runs: Sequence[RunData]) -> list[str]:
+    """What the pictures call the runs: their labels, or letters where these are long."""
+    labels = [run.label for run in runs]
+    if len(runs) == 1 or max(map(len, labels)) <= _LONGEST_LABEL:
+        return labels
+    return [string.ascii_uppercase[place % 26] * (1 + place // 26) for place in range(len(runs))]
+
+
+def _legend(runs: Sequence[RunData]) -> tuple[str, ...]:
+    pairs = [(short, run.label) for short, run in zip(short_labels(runs), runs, strict=True) if short != run.label]
+    return ("; ".join(f"{short} is {label}" for short, label in pairs) + ".",) if pairs else ()
 
 
 def _unsaved(runs: Sequence[RunData]) -> tuple[str, ...]:
@@ -84,8 +100,8 @@ def _scores(runs: Sequence[RunData], shot: Shot) -> Table:
     rows = [
         ("Input", [_value(runs[0], score.before, shot.choice.rows[0]) for score in shown]),
         *(
-            (run.label if len(runs) > 1 else "Restored", [_value(run, score.column, row) for score in shown])
-            for run, row in zip(runs, shot.choice.rows, strict=True)
+            (label if len(runs) > 1 else "Restored", [_value(run, score.column, row) for score in shown])
+            for run, label, row in zip(runs, short_labels(runs), shot.choice.rows, strict=True)
         ),
     ]
     lines = [

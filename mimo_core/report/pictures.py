@@ -64,11 +64,14 @@ class Encoded:
     height: int
 
 
-def load_shots(runs: Sequence[RunData], choices: Sequence[Choice], tick: Callable[[], None]) -> list[Shot]:
+def load_shots(
+    runs: Sequence[RunData], labels: Sequence[str], choices: Sequence[Choice], tick: Callable[[], None]
+) -> list[Shot]:
     """Read the pictures of the chosen images, and restore again those of runs that kept no outputs.
 
     Args:
         runs: the runs.
+        labels: what the pictures call them, where there are several.
         choices: what to show of them.
         tick: called after every image.
 
@@ -84,7 +87,7 @@ def load_shots(runs: Sequence[RunData], choices: Sequence[Choice], tick: Callabl
         rows = [
             {name: column[row] for name, column in one.items()} for one, row in zip(columns, choice.rows, strict=True)
         ]
-        shot = _Loader(runs, again, given, choice, rows).load()
+        shot = _Loader(runs, labels, again, given, choice, rows).load()
         tick()
         return shot
 
@@ -106,6 +109,7 @@ def _given(run: RunData, keys: set[str]) -> dict[str, str]:
 @dataclass
 class _Loader:
     runs: Sequence[RunData]
+    labels: Sequence[str]
     again: Sequence[Again]
     given: Sequence[dict[str, str]]
     choice: Choice
@@ -127,17 +131,17 @@ class _Loader:
                 self.problems.append("the reference has another size than the input")
                 truth = None
         several = len(self.runs) > 1
-        for place, run in enumerate(self.runs):
-            what = f"the output of {run.label}" if several else "the output"
+        for place, label in enumerate(self.labels):
+            what = f"the output of {label}" if several else "the output"
             after = self._attempt(what, lambda place=place: self._output(place, image))  # type: ignore[misc]
             if after is None:
                 continue
-            self._add(f"output-{place}", run.label if several else "Restored", after, turn)
+            self._add(f"output-{place}", label if several else "Restored", after, turn)
             other = truth if truth is not None else before
             if other is not None and other.shape == after.shape:
                 name = "Error" if truth is not None else "Change"
                 self._add(
-                    f"difference-{place}", f"{name}, {run.label}" if several else name, difference(after, other), turn
+                    f"difference-{place}", f"{name}, {label}" if several else name, difference(after, other), turn
                 )
         self._add("reference", "Reference", truth, turn)
         return Shot(self.choice, str(first["key"]), tuple(self.layers), tuple(self.problems))

@@ -20,7 +20,7 @@ KEYS = ["a.png", "b/c.png"]
 def shots_of(*folders: Path) -> list[Shot]:
     runs = [read_run(Store(str(folder)), folder.name) for folder in folders]
     choices = [choice for group in choose_images(runs, 4) for choice in group.choices]
-    return load_shots(runs, choices, lambda: None)
+    return load_shots(runs, [run.label for run in runs], choices, lambda: None)
 
 
 def layers(shot: Shot) -> dict[str, npt.NDArray[np.uint8]]:
