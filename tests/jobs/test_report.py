@@ -226,6 +226,19 @@ def test_a_run_without_references_or_pictures_has_a_page(browser: Browser, tmp_p
     assert "data:image/webp" not in (tmp_path / "run" / "report.html").read_text()
 
 
+@pytest.mark.s3
+def test_a_run_in_a_bucket_has_its_page_there(run: Path, s3_bucket: str) -> None:
+    place = f"s3://{s3_bucket}/archive/run"
+    store = Store(place)
+    for path in run.rglob("*"):
+        if path.is_file() and path.name != "report.html":
+            store.write(path.relative_to(run).as_posix(), path.read_bytes())
+    assert main(["report", place, "--pictures", "1"]) == 0
+    page = store.read("report.html").decode()
+    assert page.count("data:image/webp") == 12
+    assert "cannot be shown" not in page
+
+
 def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
