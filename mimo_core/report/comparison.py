@@ -11,6 +11,7 @@ from mimo_core.report.content import (
     engine_of,
     equal_notes,
     failures_section,
+    few_notes,
     fid_of,
     footer,
     notes_of,
@@ -33,7 +34,7 @@ def comparison_page(runs: Sequence[RunData], images: Section | None) -> Page:
         tiles=tuple(_tile(run) for run in runs),
         notes=tuple(notes_of(runs)),
         sections=(
-            Section("comparison", "Comparison", table=_table(runs), notes=_other_images(runs)),
+            Section("comparison", "Comparison", table=_table(runs), notes=(*_other_images(runs), *few_notes(runs))),
             *(section for section in sections if section is not None),
             setup_section(runs),
         ),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mimo_core import __version__
+from mimo_core.fid.distance import RELIABLE
 from mimo_core.progress import count
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.data import RunData
@@ -140,7 +141,7 @@ def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
     return Section(
         "scores",
         "Scores",
-        notes=equal_notes(means),
+        notes=(*equal_notes(means), *few_notes([run])),
         table=Table(head, tuple(rows), frozenset({1, 2, 3, 4})),
         charts=tuple(chart for chart in charts if chart is not None),
     )
@@ -152,6 +153,16 @@ def equal_notes(means: Sequence[Means]) -> tuple[str, ...]:
         f"{count(mean.equal, 'output')} equal to the reference: infinite PSNR, in no mean and no chart."
         for mean in means
         if mean.score == PSNR and mean.equal
+    )
+
+
+def few_notes(runs: Sequence[RunData]) -> tuple[str, ...]:
+    """A note on FIDs over too few images to stand alone."""
+    few = [run for run in runs if fid_of(run) is not None and run.summary.get("fid_images", RELIABLE) < RELIABLE]
+    if not few:
+        return ()
+    return (
+        f"FID over fewer than {RELIABLE:,} images is biased upwards: compare it only with FIDs over the same images.",
     )
 
 

@@ -1,5 +1,6 @@
 """`mimo report` as a person sees it: pages of real runs, opened in a real browser."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -237,6 +238,18 @@ def test_a_run_in_a_bucket_has_its_page_there(run: Path, s3_bucket: str) -> None
     page = store.read("report.html").decode()
     assert page.count("data:image/webp") == 12
     assert "cannot be shown" not in page
+
+
+def test_fid_is_shown_and_warned_of_where_the_images_are_few(tmp_path: Path) -> None:
+    pairs = make_pairs(tmp_path / "pairs", KEYS[:3])
+    finish(pairs, tmp_path / "run", weights=None)
+    summary = {"fid": 12.345, "input_fid": 23.456, "fid_images": 3}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    assert main(["report", str(tmp_path / "run"), "--pictures", "0"]) == 0
+    text = (tmp_path / "run" / "report.html").read_text()
+    assert "12.35" in text or "12.34" in text
+    assert "−11.11" in text
+    assert "FID over fewer than 2,048 images is biased upwards" in text
 
 
 def test_wrong_use_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
