@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from mimo_core import __version__
-from mimo_core.fid.distance import RELIABLE
 from mimo_core.progress import count
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.data import RunData
@@ -158,7 +157,13 @@ def equal_notes(means: Sequence[Means]) -> tuple[str, ...]:
 
 def few_notes(runs: Sequence[RunData]) -> tuple[str, ...]:
     """A note on FIDs over too few images to stand alone."""
-    few = [run for run in runs if fid_of(run) is not None and run.summary.get("fid_images", RELIABLE) < RELIABLE]
+    scored = [run for run in runs if fid_of(run) is not None]
+    if not scored:
+        return ()
+    # PyTorch, which other reports need not load.
+    from mimo_core.fid.distance import RELIABLE
+
+    few = any(run.summary.get("fid_images", RELIABLE) < RELIABLE for run in scored)
     if not few:
         return ()
     return (
