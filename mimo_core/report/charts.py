@@ -16,6 +16,7 @@ MOST_POINTS = 3000
 """Images that a scatter plot shows: of more, as many spread evenly over the records."""
 
 _LINKED = 80
+_FEW = 5
 HEIGHT = 240
 
 Spec = dict[str, Any]
@@ -69,7 +70,7 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
                 "transform": [{"filter": "isValid(datum.count)"}],
                 "mark": {"type": "bar", "opacity": 0.5 if len(series) > 1 else 0.85, "binSpacing": 1},
                 "encoding": {
-                    **_bin_encoding(score.axis, score.digits),
+                    **_bin_encoding(score.axis, score.digits, counted),
                     "color": colour,
                     "tooltip": [
                         {"field": "series", "title": " "},
@@ -142,7 +143,7 @@ def _signed_chart(name: str, title: str, values: Values, score: Score, axis: str
                 "transform": [{"filter": "isValid(datum.count)"}],
                 "mark": {"type": "bar", "opacity": 0.85, "binSpacing": 1},
                 "encoding": {
-                    **_bin_encoding(f"{axis} ({score.unit})" if score.unit else axis, digits),
+                    **_bin_encoding(f"{axis} ({score.unit})" if score.unit else axis, digits, counted),
                     "color": {
                         "field": "sign",
                         "type": "nominal",
@@ -206,7 +207,7 @@ def scatter_chart(x: Score, y: Score, runs: Sequence[RunData]) -> Chart | None:
             **encoding,
             "color": colour,
             "tooltip": [
-                {"field": "key", "title": "image"},
+                {"field": "key", "title": "key"},
                 {"field": "series", "title": " "},
                 {"field": "x", "title": x.name, "format": f".{x.digits}f"},
                 {"field": "y", "title": y.name, "format": f".{y.digits}f"},
@@ -239,7 +240,10 @@ def _bins(counted: Histogram, names: Sequence[str]) -> Rows:
     ]
 
 
-def _bin_encoding(axis: str, digits: int) -> dict[str, Any]:
+def _bin_encoding(axis: str, digits: int, counted: Histogram) -> dict[str, Any]:
+    most = int(max(counts.max() for counts in counted.counts))
+    # Vega's own ticks of few images would be fractions of one.
+    few = {"values": list(range(most + 1))} if most <= _FEW else {}
     return {
         "x": {
             "field": "low",
@@ -250,7 +254,7 @@ def _bin_encoding(axis: str, digits: int) -> dict[str, Any]:
             "axis": {"format": f".{digits}~f", "tickCount": 6},
         },
         "x2": {"field": "high"},
-        "y": {"field": "count", "type": "quantitative", "title": "images", "stack": None, "axis": {"tickMinStep": 1}},
+        "y": {"field": "count", "type": "quantitative", "title": "images", "stack": None, "axis": few},
     }
 
 

@@ -74,6 +74,32 @@ def test_every_picture_can_be_seen(browser: Browser, run: Path) -> None:
         assert opened.page.locator(".shot").count() == 6
 
 
+def test_tall_pictures_are_seen_whole(browser: Browser, tmp_path: Path) -> None:
+    finish(make_pairs(tmp_path / "pairs", KEYS[:2], size=(300, 100)), tmp_path / "run", weights=None)
+    assert main(["report", str(tmp_path / "run")]) == 0
+    for phone in (False, True):
+        with browser.open(tmp_path / "run" / "report.html", phone=phone) as opened:
+            box = opened.page.locator(".stage").first.bounding_box()
+            assert box["height"] == pytest.approx(3 * box["width"], rel=0.02)
+            assert 200 < box["height"] < 600
+
+
+def test_charts_tell_of_their_images_where_they_are_pointed_at(browser: Browser, run: Path) -> None:
+    with browser.open(run / "report.html") as opened:
+        page = opened.page
+        name = HOSTILE.replace("/", "-")
+        rows = page.evaluate("JSON.parse(document.getElementById('chart-data').textContent).scatter.rows")
+        place = next(number for number, row in enumerate(rows) if row["key"] == name)
+        point = page.locator("#chart-scatter svg .mark-symbol.role-mark path").nth(place)
+        point.scroll_into_view_if_needed()
+        point.hover(force=True)
+        tooltip = page.locator("#vg-tooltip-element.visible")
+        tooltip.wait_for()
+        assert re.search(r"street/\d\d\.png|onerror", tooltip.inner_text())
+        assert tooltip.locator("img").count() == 0
+        assert opened.said == []
+
+
 def test_slider_moves_with_the_mouse(browser: Browser, run: Path) -> None:
     with browser.open(run / "report.html") as opened:
         page = opened.page
