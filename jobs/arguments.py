@@ -48,7 +48,8 @@ def _parser(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
     for name, field in config.model_fields.items():
         if _positional(config, name):
             # Optional for argparse, because the YAML file may hold it; the configuration class insists on it.
-            parser.add_argument(name, metavar=name.upper(), nargs="?", help=field.description)
+            several = get_origin(_without_none(field.annotation)) is tuple
+            parser.add_argument(name, metavar=name.upper(), nargs="*" if several else "?", help=field.description)
         else:
             _add_option(home.get(name, parser), name, field)
     parser.add_argument("--config", metavar="FILE.yaml", help="read options from this file; the command line wins")

@@ -13,6 +13,7 @@ JOBS = {
     "restore": "restore every image of a folder, bucket or list",
     "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
     "status": "show how far a run is, from any machine, while it works or after",
+    "report": "write one page about a run, several runs or a sweep: scores, speed, failures, pictures",
     "verify": "check a finished run: every image once, every output as its record says",
     "weights": "list, inspect and convert network weights",
     "export": "write a network as ONNX, for other runtimes and compilers",

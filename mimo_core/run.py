@@ -27,6 +27,7 @@ FORMAT = 1
 _DELETERS = 16
 NAME = "run.json"
 SUMMARY = "summary.json"
+REPORT = "report.html"
 _FEATURES = "mimo.features_sha256"
 _PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless", "pyarrow", "ray")
 # What may differ between the command that began a run and the one that resumes it: it changes no byte of an output.
@@ -143,6 +144,7 @@ class RunFolder:
             self.store.delete(plan.COMMIT)
         self.store.delete_tree(plan.FOLDER)
         self.store.delete(SUMMARY)
+        self.store.delete(REPORT)
         self.store.delete(NAME)
 
     def commit(

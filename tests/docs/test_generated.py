@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobs.arguments import option
+from jobs.report import ReportConfig
 from mimo_core.config import EvaluateConfig, RestoreConfig
 from mimo_core.errors import ErrorKind
 from mimo_core.records import SCHEMA_VERSION, STATUSES, describe_columns
@@ -16,6 +17,7 @@ from mimo_core.training.config import TrainConfig
 JOBS = {
     "mimo restore SOURCE OUTPUT": RestoreConfig,
     "mimo evaluate SOURCE REFERENCE OUTPUT": EvaluateConfig,
+    "mimo report OUTPUT [OUTPUT ...]": ReportConfig,
     "mimo train OUTPUT": TrainConfig,
 }
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -6,6 +6,7 @@ import pytest
 
 from jobs.arguments import parse
 from jobs.main import USAGE, main
+from jobs.report import ReportConfig
 from mimo_core.config import RestoreConfig
 from mimo_core.errors import UsageError
 
@@ -30,6 +31,13 @@ def test_only_source_and_output_are_needed() -> None:
         "auto",
         32,
     )
+
+
+def test_an_argument_may_be_several() -> None:
+    config = parse(ReportConfig, ["one", "two", "--pictures", "2"], "mimo report")
+    assert (config.output, config.pictures) == (("one", "two"), 2)
+    with pytest.raises(UsageError, match="OUTPUT is missing"):
+        parse(ReportConfig, [], "mimo report")
 
 
 def test_every_option_of_the_contract_is_read() -> None:

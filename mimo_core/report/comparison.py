@@ -1,0 +1,104 @@
+"""What the page about several runs says: one table, the scores over each other, and differences image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mimo_core.report.charts import difference_chart, distribution_chart, scatter_chart
+from mimo_core.report.content import (
+    engine_of,
+    equal_notes,
+    failures_section,
+    few_notes,
+    fid_of,
+    footer,
+    notes_of,
+    setup_section,
+    speed_section,
+)
+from mimo_core.report.data import RunData
+from mimo_core.report.measures import PSNR, SSIM, mean_infer_rate, means_of, pace_of, paired
+from mimo_core.report.page import Page, Section, Table, Tile
+from mimo_core.report.wording import significant
+
+
+def comparison_page(runs: Sequence[RunData], images: Section | None) -> Page:
+    """Return the page that compares runs; `images` is the section of the pictures."""
+    sections = [_scores_section(runs), speed_section(runs, None), failures_section(runs), images]
+    return Page(
+        title=f"{len(runs)} runs compared",
+        subtitle=" · ".join(run.label for run in runs),
+        made=footer(),
+        tiles=tuple(_tile(run) for run in runs),
+        notes=tuple(notes_of(runs)),
+        sections=(
+            Section("comparison", "Comparison", table=_table(runs), notes=(*_other_images(runs), *few_notes(runs))),
+            *(section for section in sections if section is not None),
+            setup_section(runs),
+        ),
+    )
+
+
+def _tile(run: RunData) -> Tile:
+    found = {mean.score: mean for mean in means_of(run)}
+    if PSNR in found:
+        mean = found[PSNR]
+        return Tile(run.label, PSNR.show(mean.after), f"{PSNR.show(mean.gain, sign=True)} to the input")
+    return Tile(run.label, f"{run.status.statistics.restored:,}", "images restored")
+
+
+def _table(runs: Sequence[RunData]) -> Table:
+    head = (
+        *("Run", "Model", "Engine", "Images", "Failed", "PSNR", "Gain", "SSIM", "FID"),
+        *(f"PSNR to {runs[0].label}", "ms/image", "images/s"),
+    )
+    return Table(head, tuple(_row(run, runs[0]) for run in runs), frozenset(range(3, len(head))))
+
+
+def _row(run: RunData, first: RunData) -> tuple[str, ...]:
+    means = {mean.score: mean for mean in means_of(run)}
+    psnr, ssim, fid = means.get(PSNR), means.get(SSIM), fid_of(run)
+    differences = paired(first, run, "psnr") if run is not first else np.empty(0)
+    rate, pace = mean_infer_rate(run), pace_of(run)
+    return (
+        run.label,
+        run.recipe.model_name,
+        engine_of(run),
+        f"{run.status.statistics.images:,}",
+        f"{run.status.statistics.failed:,}",
+        PSNR.show(psnr.after if psnr else None),
+        PSNR.show(psnr.gain if psnr else None, sign=True),
+        SSIM.show(ssim.after if ssim else None),
+        "–" if fid is None else f"{fid:.2f}",
+        f"{PSNR.show(float(differences.mean()), sign=True)} on {len(differences):,}" if len(differences) else "–",
+        "–" if rate is None else significant(1000 / rate),
+        "–" if pace is None or pace.rate is None else significant(pace.rate),
+    )
+
+
+def _other_images(runs: Sequence[RunData]) -> tuple[str, ...]:
+    keys = [set(run.texts("key")) for run in runs]
+    common = set.intersection(*keys)
+    if all(one == common for one in keys):
+        return ()
+    return (
+        f"The runs are not over the same images: they share {len(common):,}. Means are over each run's own images; "
+        "differences and pictures are over those they share.",
+    )
+
+
+def _scores_section(runs: Sequence[RunData]) -> Section | None:
+    charts = [
+        distribution_chart(PSNR, runs),
+        distribution_chart(SSIM, runs),
+        scatter_chart(PSNR, SSIM, runs),
+        *(
+            difference_chart(number, paired(runs[0], run, "psnr"), PSNR, run.label, runs[0].label)
+            for number, run in enumerate(runs[1:], 1)
+        ),
+    ]
+    drawn = tuple(chart for chart in charts if chart is not None)
+    notes = tuple(f"{run.label}: {note}" for run in runs for note in equal_notes(means_of(run)))
+    return Section("scores", "Scores", notes=notes, charts=drawn) if drawn else None

@@ -1,0 +1,282 @@
+"""What the page about one run says: tiles, charts, failures, pictures and the setup."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from mimo_core import __version__
+from mimo_core.progress import count
+from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
+from mimo_core.report.data import RunData
+from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of, pace_of, stage_means
+from mimo_core.report.page import Failures, Page, Section, Table, Tile
+from mimo_core.report.speed_charts import pace_chart, stages_chart
+from mimo_core.report.wording import duration, moment, share, significant, size
+from mimo_core.scoring import METRICS
+from mimo_core.statistics import Statistics
+
+_EXAMPLES = 5
+_STATES = {
+    "finished": "finished",
+    "working": "still working when this page was made",
+    "planning": "being planned when this page was made",
+    "interrupted": "interrupted: not all images have their records yet",
+}
+
+
+def run_page(run: RunData, images: Section | None) -> Page:
+    """Return the page about one run; `images` is the section of the pictures."""
+    means, pace = means_of(run), pace_of(run)
+    sections = [scores_section(run, means), speed_section([run], pace), failures_section([run]), images]
+    statistics = run.status.statistics
+    where = " · ".join((run.recipe.model_name, *(statistics.devices or (engine_of(run),))))
+    return Page(
+        title=run.label,
+        subtitle=f"{where} · {_STATES[run.status.state]}",
+        made=footer(),
+        tiles=tuple(_tiles(run, means, pace)),
+        notes=tuple(notes_of([run])),
+        sections=(*(section for section in sections if section is not None), setup_section([run])),
+    )
+
+
+def footer() -> str:
+    """Who made the page, and when."""
+    return f"Made by mimo-restore {__version__}, {moment(time.time())}."
+
+
+def engine_of(run: RunData) -> str:
+    """Engine, precision and kind of device in a few words."""
+    return f"{run.recipe.engine} {run.recipe.precision} on {run.recipe.device_type}"
+
+
+def fid_of(run: RunData, name: str = "fid") -> float | None:
+    """The FID that the summary of the run holds, None without one."""
+    value = run.summary.get(name)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def notes_of(runs: Sequence[RunData]) -> list[str]:
+    """What a reader must know before the figures."""
+    notes = []
+    for run in runs:
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        status = run.status
+        if status.plan is not None and status.statistics.images < status.plan.num_images:
+            notes.append(
+                f"{prefix}{status.statistics.images:,} of {status.plan.num_images:,} images have their records so far."
+            )
+        if run.sampled:
+            notes.append(
+                f"{prefix}charts and pictures are drawn from {run.table.num_rows:,} of {status.statistics.images:,} "
+                "records, every n-th part; the totals count all."
+            )
+    return notes
+
+
+def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile]:
+    statistics = run.status.statistics
+    tiles = [_images_tile(statistics)]
+    for mean in means:
+        if mean.score not in (PSNR, SSIM):
+            continue
+        show = mean.score.show
+        detail = f"{show(mean.gain, sign=True)}, input {show(mean.before, unit=False)}" if mean.gain is not None else ""
+        good = None if mean.gain is None else mean.gain >= 0
+        tiles.append(Tile(mean.score.name, show(mean.after), detail, good))
+    fid, before = fid_of(run), fid_of(run, "input_fid")
+    if fid is not None:
+        detail = f"input {before:.2f}, lower is better" if before is not None else "lower is better"
+        tiles.append(Tile("FID", f"{fid:.2f}", detail, None if before is None else fid <= before))
+    if pace is not None and pace.rate is not None:
+        tiles.append(Tile("Images per second", significant(pace.rate), f"{duration(pace.seconds)} worked"))
+    if statistics.pixels:
+        detail = f"{significant(statistics.pixels / max(1, statistics.restored) / 1e6)} per image"
+        tiles.append(Tile("Megapixels", significant(statistics.pixels / 1e6), detail))
+    if statistics.bytes_in:
+        detail = f"{size(statistics.bytes_out)} written" if statistics.bytes_out else "nothing written"
+        tiles.append(Tile("Data read", size(statistics.bytes_in), detail))
+    return tiles
+
+
+def _images_tile(statistics: Statistics) -> Tile:
+    parts = [f"{statistics.failed:,} failed"] if statistics.failed else []
+    if statistics.skipped:
+        parts.append(f"{statistics.skipped:,} skipped")
+    detail = ", ".join(parts) or "none failed"
+    return Tile("Images restored", f"{statistics.restored:,}", detail, not statistics.failed)
+
+
+def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
+    """Means of all scores, and how those of the images are distributed."""
+    if not means:
+        return None
+    head = ("Score", "Input", "Restored", "Gain", "Images")
+    rows = [
+        (
+            mean.score.name,
+            mean.score.show(mean.before),
+            mean.score.show(mean.after),
+            mean.score.show(mean.gain, sign=True),
+            f"{mean.images:,}" + (f" + {mean.equal:,} equal" if mean.equal else ""),
+        )
+        for mean in means
+    ]
+    fid, before = fid_of(run), fid_of(run, "input_fid")
+    if fid is not None:
+        gain = f"{fid - before:+.2f}".replace("-", "−") if before is not None else "–"
+        of = run.summary.get("fid_images")
+        rows.append(
+            ("FID, of the set", "–" if before is None else f"{before:.2f}", f"{fid:.2f}", gain, f"{of:,}" if of else "")
+        )
+    charts = [
+        distribution_chart(PSNR, [run]),
+        gain_chart(PSNR, run),
+        distribution_chart(SSIM, [run]),
+        scatter_chart(PSNR, SSIM, [run]),
+    ]
+    return Section(
+        "scores",
+        "Scores",
+        notes=(*equal_notes(means), *few_notes([run])),
+        table=Table(head, tuple(rows), frozenset({1, 2, 3, 4})),
+        charts=tuple(chart for chart in charts if chart is not None),
+    )
+
+
+def equal_notes(means: Sequence[Means]) -> tuple[str, ...]:
+    """A note on outputs that equal their reference."""
+    return tuple(
+        f"{count(mean.equal, 'output')} equal to the reference: infinite PSNR, in no mean and no chart."
+        for mean in means
+        if mean.score == PSNR and mean.equal
+    )
+
+
+def few_notes(runs: Sequence[RunData]) -> tuple[str, ...]:
+    """A note on FIDs over too few images to stand alone."""
+    scored = [run for run in runs if fid_of(run) is not None]
+    if not scored:
+        return ()
+    # PyTorch, which other reports need not load.
+    from mimo_core.fid.distance import RELIABLE
+
+    few = any(run.summary.get("fid_images", RELIABLE) < RELIABLE for run in scored)
+    if not few:
+        return ()
+    return (
+        f"FID over fewer than {RELIABLE:,} images is biased upwards: compare it only with FIDs over the same images.",
+    )
+
+
+def speed_section(runs: Sequence[RunData], pace: Pace | None) -> Section | None:
+    """Throughput over time and where the time went."""
+    stages = {run.label: means for run in runs if (means := stage_means(run))}
+    charts = [pace_chart(pace) if pace is not None else None, stages_chart(stages) if stages else None]
+    drawn: tuple[Chart, ...] = tuple(chart for chart in charts if chart is not None)
+    return Section("speed", "Speed", charts=drawn) if drawn else None
+
+
+def failures_section(runs: Sequence[RunData]) -> Section | None:
+    """Failed records by kind, then those that are restored but not scored."""
+    failures: list[Failures] = []
+    for run in runs:
+        statistics = run.status.statistics
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        kinds = {**{(kind, True): number for kind, number in statistics.error_kinds.items()}}
+        kinds |= {(kind, False): number for kind, number in statistics.notes.items()}
+        most = max(kinds.values(), default=1)
+        examples = _examples(run) if kinds else {}
+        failures += [
+            Failures(
+                f"{prefix}{kind}",
+                failed,
+                number,
+                number / most,
+                tuple(examples.get((kind, failed), ())),
+            )
+            for (kind, failed), number in sorted(kinds.items(), key=lambda item: (not item[0][1], -item[1], item[0][0]))
+        ]
+    if not failures:
+        return None
+    text = "Records by kind of error; open one to see its first images. Red are failed images."
+    return Section("failures", "Failures", text, failures=tuple(failures))
+
+
+def _examples(run: RunData) -> dict[tuple[str, bool], list[tuple[str, str]]]:
+    found: dict[tuple[str, bool], list[tuple[str, str]]] = {}
+    columns = (run.texts(name) for name in ("key", "status", "error_kind", "error"))
+    for key, status, kind, error in zip(*columns, strict=True):
+        if kind is not None:
+            examples = found.setdefault((kind, status == "failed"), [])
+            if len(examples) < _EXAMPLES:
+                examples.append((str(key), error or ""))
+    return found
+
+
+def setup_section(runs: Sequence[RunData]) -> Section:
+    """The recipes, and what the runs are."""
+    return Section(
+        "setup",
+        "Setup",
+        details=(
+            ("Recipe", _side_by_side(runs, _recipe_rows)),
+            ("Run", _side_by_side(runs, _run_rows)),
+            *_definitions(runs),
+        ),
+    )
+
+
+def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
+    shown = [score for score in SCORES if any(run.has(score.column) for run in runs)]
+    rows = [(score.name, METRICS[score.column].definition) for score in shown]
+    if any(fid_of(run) is not None for run in runs):
+        rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
+    return [("Scores", Table((), tuple(rows)))] if rows else []
+
+
+def _side_by_side(runs: Sequence[RunData], rows: Callable[[RunData], dict[str, str]]) -> Table:
+    columns = [rows(run) for run in runs]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    head = ("", *(run.label for run in runs)) if len(runs) > 1 else ()
+    return Table(head, tuple((name, *(column.get(name, "–") for column in columns)) for name in names))
+
+
+def _recipe_rows(run: RunData) -> dict[str, str]:
+    values = run.recipe.model_dump()
+    shown = {name: _plain(name, value) for name, value in values.items() if value not in (None, "")}
+    for name in ("weights_sha256", "compiled_sha256"):
+        if name in shown:
+            shown[name] = shown[name][:16]
+    return {"fingerprint": run.recipe.fingerprint()[:16], **shown}
+
+
+def _plain(name: str, value: object) -> str:
+    if name in ("size", "tile") and isinstance(value, (tuple, list)):
+        return "x".join(map(str, value))
+    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+
+
+def _run_rows(run: RunData) -> dict[str, str]:
+    manifest, statistics = run.status.manifest, run.status.statistics
+    assert manifest is not None
+    rows = {
+        "run": str(run.store),
+        "source": manifest.source,
+        "reference": manifest.reference or "none",
+        "state": run.status.state,
+        "begun": manifest.created_at,
+        "host": manifest.host,
+    }
+    if statistics.last_finished is not None:
+        rows["last record"] = moment(statistics.last_finished)
+    if statistics.fallbacks:
+        rows["in smaller pieces"] = f"{statistics.fallbacks:,} images, for want of memory"
+    if statistics.retried:
+        rows["second tries"] = f"{statistics.retried:,}"
+    busy = run.summary.get("last_session", {}).get("busy_share")
+    if busy:
+        rows["accelerator busy"] = f"{share(busy, 1)} of the last session"
+    return rows | {f"{name} version": version for name, version in manifest.versions.items()}

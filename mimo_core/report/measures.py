@@ -1,0 +1,204 @@
+"""The numbers behind the charts: scores and gains of images, histograms, and the pace of a run without its pauses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimo_core.report.data import RunData, Values
+from mimo_core.scoring import METRICS
+from mimo_core.statistics import STAGES, Mean
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric as the page shows it: what people call it, its unit and digits.
+
+    `step` is the finest sensible width of a histogram's bin.
+    """
+
+    column: str
+    name: str
+    unit: str
+    digits: int
+    step: float
+
+    @property
+    def before(self) -> str | None:
+        """The column of the same score of the input."""
+        return f"input_{self.column}" if METRICS[self.column].of_input else None
+
+    @property
+    def axis(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def show(self, value: float | None, *, sign: bool = False, unit: bool = True) -> str:
+        """The value as text; a dash where there is none."""
+        if value is None or math.isnan(value):
+            return "–"
+        text = f"{value:{'+' if sign else ''}.{self.digits}f}" if math.isfinite(value) else "∞"
+        # A hyphen is no minus sign.
+        return f"{text.replace('-', '−')} {self.unit if unit else ''}".strip()
+
+
+PSNR = Score("psnr", "PSNR", "dB", 2, 0.05)
+SSIM = Score("ssim", "SSIM", "", 4, 0.001)
+SCORES = (
+    PSNR,
+    SSIM,
+    Score("psnr_float", "PSNR of float", "dB", 2, 0.05),
+    Score("psnr_y", "PSNR of luma", "dB", 2, 0.05),
+    Score("ssim_matlab3d", "SSIM as MATLAB", "", 4, 0.001),
+)
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means of a score over the images that have it: of input and output, and the gain over those that have both,
+    of which only those in the run's table count.
+
+    `equal` counts outputs that are identical to their reference, whose PSNR is infinite and in no mean.
+    """
+
+    score: Score
+    before: float | None
+    after: float
+    gain: float | None
+    images: int
+    equal: int
+
+
+def means_of(run: RunData) -> list[Means]:
+    """Return the means of every score that the records hold."""
+    scores = run.status.statistics.scores
+    found = []
+    for score in SCORES:
+        after, before = scores.get(score.column, Mean()), scores.get(score.before or "", Mean())
+        if after.finite_mean is None:
+            continue
+        gains = gains_of(run, score)
+        gains = gains[np.isfinite(gains)]
+        gain = float(gains.mean()) if len(gains) else None
+        found.append(Means(score, before.finite_mean, after.finite_mean, gain, after.count, after.infinite))
+    return found
+
+
+def gains_of(run: RunData, score: Score) -> Values:
+    """Return output less input for each record; NaN where either is missing or infinite."""
+    if score.before is None:
+        return np.full(run.table.num_rows, math.nan)
+    before, after = run.values(score.before), run.values(score.column)
+    known = np.isfinite(before) & np.isfinite(after)
+    return np.where(known, np.where(known, after, 0.0) - np.where(known, before, 0.0), math.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """Counts of several series over common bins; `edges` has one value more than each of the counts."""
+
+    edges: Values
+    counts: tuple[Values, ...]
+
+
+def histogram(series: Sequence[Values], step: float, most_bins: int = 48) -> Histogram | None:
+    """Return a histogram with round edges: bins of 1, 2 or 5 times a power of ten, none finer than `step`.
+
+    Values that are not finite are left out; None where no value is left.
+    """
+    finite = [values[np.isfinite(values)] for values in series]
+    together = np.concatenate(finite) if finite else np.empty(0)
+    if not len(together):
+        return None
+    low, high = float(together.min()), float(together.max())
+    # Few images in many bins would be a comb.
+    bins = min(most_bins, max(6, 2 * math.isqrt(max(map(len, finite)))))
+    width = _round_up(max((high - low) / bins, step))
+    first = math.floor(low / width)
+    # The last bin of NumPy is closed, so that a highest value on an edge needs no bin of its own.
+    number = max(1, math.ceil(high / width - 1e-9) - first)
+    edges: Values = np.arange(first, first + number + 1, dtype=np.float64) * width
+    # Rounding must not put the extremes outside.
+    clipped = (np.clip(values, edges[0], edges[-1]) for values in finite)
+    return Histogram(edges, tuple(np.histogram(values, edges)[0].astype(np.float64) for values in clipped))
+
+
+def _round_up(width: float) -> float:
+    power = 10.0 ** math.floor(math.log10(width))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= width * (1 - 1e-9))
+
+
+@dataclass(frozen=True, eq=False)
+class Pace:
+    """Throughput over the time that was worked: pauses between sessions are cut out.
+
+    Attributes:
+        seconds: worked.
+        edges: of the bins, in seconds worked.
+        rates: images per second in each bin.
+        pauses: (seconds worked before it, its length in seconds).
+        images: that were finished in it.
+    """
+
+    seconds: float
+    edges: Values
+    rates: Values
+    pauses: tuple[tuple[float, float], ...]
+    images: int
+
+    @property
+    def rate(self) -> float | None:
+        """Images per second over the time worked, None where that was no time."""
+        return self.images / self.seconds if self.seconds > 0 else None
+
+
+_SHORTEST_PAUSE = 300.0
+_FEWEST = 10
+
+
+def pace_of(run: RunData, bins: int = 80) -> Pace | None:
+    """Return the pace of the run; None with too few records to tell, or where only some of them were read."""
+    times = np.sort(run.finished_seconds())
+    times = times[np.isfinite(times)]
+    if len(times) < _FEWEST or run.sampled:
+        return None
+    gaps = np.diff(times)
+    # Images that each take minutes are no pauses.
+    pauses = gaps > max(_SHORTEST_PAUSE, 20 * float(np.median(gaps)))
+    # The first image has no beginning that is known, and does not count.
+    worked = np.cumsum(np.where(pauses, 0.0, gaps))
+    seconds = float(worked[-1])
+    if seconds <= 0:
+        return None
+    number = min(bins, max(5, len(times) // 4))
+    edges = np.linspace(0.0, seconds, number + 1)
+    rates = np.histogram(worked, edges)[0] / np.diff(edges)
+    marks = tuple((float(worked[place]), float(gaps[place])) for place in np.flatnonzero(pauses))
+    return Pace(seconds, edges, rates, marks, len(gaps))
+
+
+def stage_means(run: RunData) -> dict[str, float]:
+    """Return the mean milliseconds that each stage took, over all images that were not left out."""
+    statistics = run.status.statistics
+    number = max(1, statistics.images - statistics.skipped)
+    return {stage: statistics.stage_ms[stage] / number for stage in STAGES if statistics.stage_ms.get(stage)}
+
+
+def mean_infer_rate(run: RunData) -> float | None:
+    """Return images per second of one session: 1000 / mean infer_ms."""
+    times = run.values("infer_ms")
+    times = times[np.isfinite(times) & (times > 0)]
+    return 1000.0 / float(times.mean()) if len(times) else None
+
+
+def paired(first: RunData, second: RunData, column: str) -> Values:
+    """Return second less first for the keys that have a finite value in both, in the order of the second's records."""
+    known = dict(zip(first.texts("key"), first.values(column).tolist(), strict=True))
+    keys = second.texts("key")
+    earlier = np.array([known.get(key, math.nan) for key in keys], dtype=np.float64)
+    later = second.values(column)
+    both = np.isfinite(earlier) & np.isfinite(later)
+    return np.asarray(later[both] - earlier[both], dtype=np.float64)
