@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mimo_core import __version__
+from mimo_core.features import RELIABLE
 from mimo_core.progress import count
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.data import RunData
@@ -160,9 +161,6 @@ def few_notes(runs: Sequence[RunData]) -> tuple[str, ...]:
     scored = [run for run in runs if fid_of(run) is not None]
     if not scored:
         return ()
-    # PyTorch, which other reports need not load.
-    from mimo_core.fid.distance import RELIABLE
-
     few = any(run.summary.get("fid_images", RELIABLE) < RELIABLE for run in scored)
     if not few:
         return ()
