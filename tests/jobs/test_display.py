@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.display import Display, duration, progress_line, rate, size
-from jobs.restore import how_to_resume
+from jobs.running import how_to_resume
 from mimo_core.config import RestoreConfig
 from mimo_core.progress import RunProgress, count
 
@@ -69,16 +69,16 @@ def test_without_a_terminal_lines_come_at_intervals_and_the_last_state_in_the_en
 
 def test_the_way_to_resume_can_be_pasted_and_holds_no_secret() -> None:
     config = RestoreConfig(source="my photos", output="out")
-    assert how_to_resume(config, ["my photos", "out", "--include", "*.dat"]).endswith(
+    assert how_to_resume("restore", config, ["my photos", "out", "--include", "*.dat"]).endswith(
         "mimo restore 'my photos' out --include '*.dat'"
     )
-    secret = how_to_resume(config, ["https://u:p@host/list.csv?X-Amz-Signature=abc", "out"])
+    secret = how_to_resume("restore", config, ["https://u:p@host/list.csv?X-Amz-Signature=abc", "out"])
     assert "abc" not in secret
     assert "u:p" not in secret
 
 
 def test_the_way_to_resume_does_not_remove_what_is_done() -> None:
     config = RestoreConfig(source="in", output="out", mode="overwrite")
-    text = how_to_resume(config, ["in", "out", "--mode", "overwrite"])
+    text = how_to_resume("restore", config, ["in", "out", "--mode", "overwrite"])
     assert "without --mode overwrite" in text
     assert "mimo restore in" not in text
