@@ -1,0 +1,1 @@
+"""Sweeps: many evaluations over a grid of choices, and the one table that they end in."""

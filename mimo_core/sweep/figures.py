@@ -1,0 +1,161 @@
+"""The figures of one finished cell, from its records, its summary and its recipe."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mimo_core import records
+from mimo_core.errors import ErrorKind, ImageError, UsageError
+from mimo_core.recipe import Recipe
+from mimo_core.run import SUMMARY, RunFolder
+from mimo_core.statistics import SCORES, Statistics
+from mimo_core.storage import Store
+from mimo_core.variants import parse_variant
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a cell came to; None where there is no figure.
+
+    Attributes:
+        model: the variant.
+        how: engine and precision, and the ensemble if there is one.
+        images, restored, failed, skipped: counts; scores are means over the restored.
+        gflops: 10^9 operations for one image, mean over the images.
+        parameters: millions of them.
+        scores: means of what images were scored by, the inputs' too, by record column.
+        fid, input_fid: of the whole set.
+        shape: of the images as the network saw them, such as `3x360x640`; `3xHxW` where they differ.
+        rate: images per second of one session: 1000 / median milliseconds of inference, for a session's first images
+            of a size take longer, and a cell that is handed an open session would seem faster than one that is not.
+        fingerprint: of the recipe.
+    """
+
+    model: str
+    how: str
+    images: int
+    restored: int
+    failed: int
+    skipped: int
+    gflops: float | None
+    parameters: float | None
+    scores: dict[str, float]
+    fid: float | None
+    input_fid: float | None
+    shape: str
+    rate: float | None
+    fingerprint: str
+
+
+def read_figures(store: Store) -> Figures:
+    """The figures of a finished run.
+
+    Raises:
+        UsageError: there is no finished run.
+    """
+    manifest = RunFolder(store).manifest()
+    summary = _summary(store)
+    if manifest is None or summary is None:
+        raise UsageError(f"{store} holds no finished run")
+    recipe, statistics = manifest.recipe, records.scan(store)
+    restored = _restored(store, ["height", "width", "infer_ms"])
+    shapes = _shapes(restored, recipe)
+    operations = _operations(recipe, shapes)
+    milliseconds = pc.quantile(restored["infer_ms"], 0.5)[0].as_py()
+    return Figures(
+        model=recipe.model,
+        how=_how(recipe),
+        images=statistics.images,
+        restored=statistics.restored,
+        failed=statistics.failed,
+        skipped=statistics.skipped,
+        gflops=operations,
+        parameters=_parameters(recipe),
+        scores=_means(statistics),
+        fid=summary.get("fid"),
+        input_fid=summary.get("input_fid"),
+        shape="3x" + "x".join(map(str, next(iter(shapes)))) if len(shapes) == 1 else "3xHxW",
+        rate=1e3 / milliseconds if milliseconds and not recipe.given else None,
+        fingerprint=manifest.fingerprint,
+    )
+
+
+def read_scores(store: Store) -> pa.Table:
+    """Key and scores of a run's restored images: columns `key` and those of SCORES."""
+    return _restored(store, ["key", *SCORES])
+
+
+def _restored(store: Store, columns: list[str]) -> pa.Table:
+    """Columns of the restored images' records, part after part."""
+    tables = [records.SCHEMA.empty_table().select(columns)]
+    for number in records.part_numbers(store):
+        table = records.read_part_table(store, number)
+        tables.append(table.filter(pc.equal(table["status"], "restored")).select(columns))
+    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
+
+
+def _summary(store: Store) -> dict[str, float] | None:
+    try:
+        document: dict[str, float] = json.loads(store.read(SUMMARY))
+    except ImageError as error:
+        if error.kind is ErrorKind.NOT_FOUND:
+            return None
+        raise
+    return document
+
+
+def _means(statistics: Statistics) -> dict[str, float]:
+    means = {name: statistics.mean(name) for name in SCORES}
+    return {name: mean for name, mean in means.items() if mean is not None}
+
+
+def _shapes(restored: pa.Table, recipe: Recipe) -> Counter[tuple[int, int]]:
+    """How many images have each (height, width) as the network sees them."""
+    if recipe.size is not None:
+        return Counter({recipe.size: len(restored)}) if len(restored) else Counter()
+    return Counter(zip(restored["height"].to_pylist(), restored["width"].to_pylist(), strict=True))
+
+
+def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]]) -> float | None:
+    spec = _spec(recipe)
+    if spec is None or not shapes:
+        return None
+    import torch
+
+    from mimo_core.network import MimoUNet, gflops
+
+    with torch.device("meta"):
+        network = MimoUNet(*spec)
+    total = sum(gflops(network, *shape) * count for shape, count in shapes.items())
+    return recipe.ensemble * total / shapes.total()
+
+
+def _parameters(recipe: Recipe) -> float | None:
+    spec = _spec(recipe)
+    if spec is None:
+        return None
+    import torch
+
+    from mimo_core.network import MimoUNet, count_parameters
+
+    with torch.device("meta"):
+        return count_parameters(MimoUNet(*spec)) / 1e6
+
+
+def _spec(recipe: Recipe) -> tuple[int, int] | None:
+    try:
+        return parse_variant(recipe.model)
+    except ValueError:
+        # No network: copies, or what another tool made.
+        return None
+
+
+def _how(recipe: Recipe) -> str:
+    if recipe.given:
+        return "as given"
+    device = f" on {recipe.device_type}" if recipe.device_type != "cpu" else ""
+    ensemble = f", {recipe.ensemble} rotations" if recipe.ensemble > 1 else ""
+    return f"{recipe.engine} {recipe.precision}{device}{ensemble}"
