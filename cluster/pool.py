@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -20,8 +20,10 @@ from ray.exceptions import (
 )
 
 from cluster.isolation import after_death, after_hang, after_loss
-from cluster.resources import Demand, describe_shortage, free_slots
-from cluster.worker import SLOTS, Worker, WorkerInfo, WorkerSetup
+from cluster.member import Member
+from cluster.resources import Demand, describe_shortage
+from cluster.staff import Staff
+from cluster.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.progress import Snapshot
 from mimo_core.work import Task, TaskResult
@@ -56,39 +58,24 @@ class PoolOptions:
     timeout: float
 
 
-@dataclass
-class _Member:
-    """A worker as the pool sees it."""
-
-    actor: Any
-    ready: Any
-    info: WorkerInfo | None = None
-    tasks: dict[Any, Task] = field(default_factory=dict)
-    snapshot: Snapshot = field(default_factory=Snapshot)
-    reported: int = 0
-    poll: Any = None
-    polled: float = 0.0
-    answered: float = 0.0
-    lost: set[Any] = field(default_factory=set)
-    doubted: float | None = None
-
-    @property
-    def exclusive(self) -> bool:
-        return any(task.suspect for task in self.tasks.values())
-
-
 class WorkerPool:
     """Feeds tasks to workers. Use `run` as the driver's loop and `close` in the end."""
 
     def __init__(
-        self, setup: WorkerSetup, networks: tuple[Any, ...], options: PoolOptions, say: Callable[[str], None]
+        self,
+        setup: WorkerSetup,
+        networks: tuple[Any, ...],
+        options: PoolOptions,
+        say: Callable[[str], None],
+        staff: Staff,
     ) -> None:
-        """`networks`: references to a worker's further arguments in the object store."""
+        """`networks`: references to a worker's further arguments in the object store; `staff`: whom to hire from."""
+        self._staff = staff
         self._setup = setup
         self._networks = networks
         self._options = options
         self._say = say
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._fresh: Iterator[Task] = iter(())
         self._retries: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
@@ -123,6 +110,7 @@ class WorkerPool:
         first = next(tasks, None)
         if first is None:
             return
+        self._staff.prepare(self._options.demand)
         self._fresh = chain([first], tasks)
         while True:
             self._grow()
@@ -152,21 +140,19 @@ class WorkerPool:
         pending = sum(member.info is None for member in self._members)
         wanted = self._options.minimum - len(self._members)
         if self._has_work() and not pending:
-            room = free_slots(self._options.demand)
+            room = self._staff.room(self._options.demand)
             if self._options.maximum is not None:
                 room = min(room, self._options.maximum - len(self._members))
             wanted = max(wanted, room)
         if wanted > 0:
-            self._short = free_slots(self._options.demand) < wanted
+            self._short = self._staff.room(self._options.demand) < wanted
             self._members += [self._start() for _ in range(wanted)]
 
     def _has_work(self) -> bool:
         return not self._exhausted or bool(self._retries or self._suspects)
 
-    def _start(self) -> _Member:
-        demand = self._options.demand
-        actor = Worker.options(**demand.options()).remote(self._setup, *self._networks)  # type: ignore[attr-defined]
-        return _Member(actor=actor, ready=actor.ready.remote())
+    def _start(self) -> Member:
+        return Member(*self._staff.hire(self._options.demand, self._setup, self._networks))
 
     def _feed(self) -> None:
         for member in sorted(self._members, key=lambda one: len(one.tasks)):
@@ -177,9 +163,9 @@ class WorkerPool:
                 member.tasks[member.actor.process.remote(task)] = task
         if not self._has_work():
             for member in [one for one in self._members if not one.tasks]:
-                self._drop(member)
+                self._let_go(member)
 
-    def _next(self, member: _Member) -> Task | None:
+    def _next(self, member: Member) -> Task | None:
         if self._suspects and not member.tasks:
             return self._suspects.popleft()
         if self._suspects and member is self._quarantine():
@@ -190,7 +176,7 @@ class WorkerPool:
         self._exhausted = self._exhausted or task is None
         return task
 
-    def _quarantine(self) -> _Member | None:
+    def _quarantine(self) -> Member | None:
         """The worker that takes no new tasks while suspects wait for an empty one."""
         return next((member for member in self._members if member.info is not None and not member.exclusive), None)
 
@@ -233,7 +219,7 @@ class WorkerPool:
             else:
                 yield from self._finished(member, reference, value)
 
-    def _finished(self, member: _Member, reference: Any, result: TaskResult) -> Iterator[TaskResult | Guilty]:
+    def _finished(self, member: Member, reference: Any, result: TaskResult) -> Iterator[TaskResult | Guilty]:
         if result.failure is None:
             self._barren_deaths = 0
             del member.tasks[reference]
@@ -245,20 +231,20 @@ class WorkerPool:
         else:
             raise SystemFailure(*result.failure)
 
-    def _references(self, member: _Member) -> Iterator[Any]:
+    def _references(self, member: Member) -> Iterator[Any]:
         if member.info is None:
             yield member.ready
         if member.poll is not None:
             yield member.poll
         yield from (reference for reference in member.tasks if reference not in member.lost)
 
-    def _welcome(self, member: _Member, value: WorkerInfo | tuple[ErrorKind, str]) -> None:
+    def _welcome(self, member: Member, value: WorkerInfo | tuple[ErrorKind, str]) -> None:
         if not isinstance(value, WorkerInfo):
             raise SystemFailure(*value)
         member.info = value
         member.answered = time.monotonic()
 
-    def _heard(self, member: _Member, snapshot: Snapshot) -> None:
+    def _heard(self, member: Member, snapshot: Snapshot) -> None:
         if snapshot.finished > member.snapshot.finished:
             self._barren_deaths = 0
         member.poll = None
@@ -270,7 +256,7 @@ class WorkerPool:
             self._give_up_on_node(member, None)
         member.doubted = None
 
-    def _doubt(self, member: _Member, reference: Any, error: ActorUnavailableError) -> Iterator[Guilty]:
+    def _doubt(self, member: Member, reference: Any, error: ActorUnavailableError) -> Iterator[Guilty]:
         """Ask a worker that cannot be reached again, until it answers or Ray knows how it died."""
         now = time.monotonic()
         member.doubted = member.doubted or now
@@ -285,22 +271,22 @@ class WorkerPool:
             member.lost.add(reference)
         yield from ()
 
-    def _bury(self, member: _Member, error: RayError | SystemFailure) -> Iterator[Guilty]:
+    def _bury(self, member: Member, error: RayError | SystemFailure) -> Iterator[Guilty]:
         self._drop(member)
-        if _node_is_lost(member, error):
+        if member.node_is_lost(error):
             self._give_up_on_node(member, error)
             return
         self._count_barren_death(error)
-        self._say(f"a worker died {_place(member)}; its images are tried again")
+        self._say(f"a worker died {member.place}; its images are tried again")
         for task in member.tasks.values():
             suspects = frozenset(one.row for one in member.snapshot.in_flight if one.shard == task.shard)
             yield from self._requeue(task, after_death(task, suspects), hung=False)
 
-    def _give_up_on_node(self, member: _Member, error: Exception | None) -> None:
+    def _give_up_on_node(self, member: Member, error: Exception | None) -> None:
         """Give a lost worker's tasks to others; no image is to blame."""
         shards = len(member.tasks)
         self._say(
-            f"a worker was lost with its node ({_place(member)})"
+            f"a worker was lost with its node ({member.place})"
             + (f"; its {shards} shard{'s' * (shards > 1)} go{'es' * (shards == 1)} to others" if shards else "")
         )
         for task in member.tasks.values():
@@ -327,7 +313,14 @@ class WorkerPool:
         for one in again:
             (self._suspects if one.suspect else self._retries).append(one)
 
-    def _drop(self, member: _Member) -> None:
+    def _let_go(self, member: Member) -> None:
+        if member.info is None or member.doubted is not None or member.lost:
+            self._drop(member)
+        else:
+            self._members.remove(member)
+            self._staff.release(member.demand, member.actor)
+
+    def _drop(self, member: Member) -> None:
         self._members.remove(member)
         ray.kill(member.actor)
         if not self.workers:
@@ -346,7 +339,7 @@ class WorkerPool:
             yield from self._replace_if_hung(member, now)
         self._notice_shortage(now)
 
-    def _replace_if_hung(self, member: _Member, now: float) -> Iterator[Guilty]:
+    def _replace_if_hung(self, member: Member, now: float) -> Iterator[Guilty]:
         if member.doubted is not None:
             return
         silent = now - member.answered > self._options.timeout
@@ -371,21 +364,6 @@ class WorkerPool:
         if now - self._noticed >= _NOTICE_SECONDS:
             self._noticed = now
             self._say(describe_shortage(self._options.demand))
-
-
-def _node_is_lost(member: _Member, error: Exception) -> bool:
-    if isinstance(error, SystemFailure):
-        return False
-    if getattr(error, "preempted", False) or "node has died" in str(error).lower():
-        return True
-    if member.info is None:
-        return False
-    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-    return member.info.node not in alive
-
-
-def _place(member: _Member) -> str:
-    return f"on {member.info.host}" if member.info is not None else "while starting"
 
 
 def _first_line(error: Exception) -> str:

@@ -8,13 +8,14 @@ import ray
 
 from cluster.resources import assigned_die
 from mimo_core.compiled import CompiledModel
+from mimo_core.decoded import DecodedImages
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.faults import Faults
 from mimo_core.fid.weights import Inception
 from mimo_core.pipeline import Pipeline, PipelineOptions
 from mimo_core.progress import Snapshot
 from mimo_core.recipe import Recipe
-from mimo_core.sessions import SessionSpec
+from mimo_core.sessions import SessionHost, SessionSpec
 from mimo_core.storage import Store
 from mimo_core.weights import Weights
 from mimo_core.work import Task, TaskResult
@@ -26,7 +27,10 @@ _GROUPS = {"work": SLOTS + 1, "control": 2}
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What every worker of a run is made from, besides its networks, which travel once through the object store."""
+    """What every worker of a run is made from, besides its networks, which travel once through the object store.
+
+    `decoded` is how many bytes of decoded images it keeps for the runs to come; 0 for none.
+    """
 
     store: Store
     recipe: Recipe
@@ -35,6 +39,7 @@ class WorkerSetup:
     probe: str | None = None
     vacc_python: str | None = None
     faults: Faults = field(default_factory=Faults)
+    decoded: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,41 @@ class Worker:
     ) -> None:
         self._pipeline: Pipeline | None = None
         self._failure: SystemFailure | None = None
+        self._host: SessionHost | None = None
+        self._session: tuple[object, ...] = ()
+        self._decoded: DecodedImages | None = None
+        self._begin(setup, weights, inception)
+
+    def _begin(self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None) -> None:
         try:
             if setup.probe is not None and not setup.store.exists(setup.probe):
                 raise SystemFailure(
                     ErrorKind.STORAGE,
                     f"node {platform.node()} cannot see the output {setup.store}; use a shared folder or a bucket",
                 )
-            spec = SessionSpec(
+            host = self._open(setup, weights)
+            if setup.decoded and self._decoded is None:
+                self._decoded = DecodedImages(setup.decoded)
+            self._pipeline = Pipeline(
+                setup.store, setup.recipe, host, setup.options, setup.faults, inception, self._decoded
+            )
+        except SystemFailure as failure:
+            self._failure = failure
+        except Exception as error:  # noqa: BLE001 - the next worker would fail alike, so it is told and not tried again
+            self._failure = SystemFailure(
+                ErrorKind.DEVICE, f"a session cannot be opened: {type(error).__name__}: {error}"
+            )
+
+    def _open(self, setup: WorkerSetup, weights: Weights | CompiledModel | None) -> SessionHost:
+        """Open the session, unless the run before had the same one."""
+        wanted = (setup.recipe.session, setup.device, setup.vacc_python)
+        if self._host is not None and self._session == wanted:
+            return self._host
+        if self._host is not None:
+            self._host.close()
+            self._host = None
+        self._host = SessionHost(
+            SessionSpec(
                 engine=setup.recipe.engine,
                 device=f"vacc:{assigned_die()}" if setup.device == "vacc" else setup.device,
                 precision=setup.recipe.precision,
@@ -72,17 +105,28 @@ class Worker:
                 streams=setup.recipe.streams,
                 vacc_python=setup.vacc_python,
             )
-            self._pipeline = Pipeline(setup.store, setup.recipe, spec, setup.options, setup.faults, inception)
-        except SystemFailure as failure:
-            self._failure = failure
-        except Exception as error:  # noqa: BLE001 - the next worker would fail alike, so it is told and not tried again
-            self._failure = SystemFailure(
-                ErrorKind.DEVICE, f"a session cannot be opened: {type(error).__name__}: {error}"
-            )
+        )
+        self._session = wanted
+        return self._host
+
+    @ray.method(concurrency_group="work")
+    def assign(
+        self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None = None
+    ) -> WorkerInfo | tuple[ErrorKind, str]:
+        """Turn to another run, once all tasks of the one before have come back; returns what `ready` does."""
+        if self._pipeline is not None:
+            self._pipeline.close()
+            self._pipeline = None
+        self._failure = None
+        self._begin(setup, weights, inception)
+        return self._info()
 
     @ray.method(concurrency_group="control")
     def ready(self) -> WorkerInfo | tuple[ErrorKind, str]:
         """Return where the worker is once its session is open, or the failure that kept it from opening."""
+        return self._info()
+
+    def _info(self) -> WorkerInfo | tuple[ErrorKind, str]:
         if self._pipeline is None:
             failure = self._failure or SystemFailure(ErrorKind.INTERNAL, "the worker did not start")
             return failure.kind, str(failure)

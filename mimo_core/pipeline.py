@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mimo_core.decoded import DecodedImages
 from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.faults import Faults
@@ -20,7 +21,7 @@ from mimo_core.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record
 from mimo_core.restorer import Restoration, Restorer, TilePolicy
-from mimo_core.sessions import Monitored, SessionSpec, Telemetry, open_session
+from mimo_core.sessions import Monitored, Session, SessionHost, SessionSpec, Telemetry
 from mimo_core.stages import AnyRestorer, Loaded, Stages
 from mimo_core.storage import Store
 from mimo_core.work import Task, TaskResult
@@ -109,7 +110,7 @@ class _TaskEnd:
 
 
 class Pipeline:
-    """Owns one session, from construction to `close`. Tasks are restored in the order in which they are submitted.
+    """Works with one session, from construction to `close`. Tasks are restored in the order of their submission.
 
     Three kinds of threads work in it. The feeder reads the rows of each task and hands them to the readers, in order,
     as far ahead as the bounds allow; the inferring thread takes the loaded images in the same order, groups
@@ -125,40 +126,51 @@ class Pipeline:
         self,
         output: Store,
         recipe: Recipe,
-        spec: SessionSpec,
+        session: SessionSpec | SessionHost,
         options: PipelineOptions,
         faults: Faults | None = None,
         inception: Inception | None = None,
+        decoded: DecodedImages | None = None,
     ) -> None:
-        """`inception`: where the run asks for features of its images."""
+        """Opens the session, unless it is given one, which it leaves open.
+
+        Args:
+            output: the run's folder.
+            recipe: what is done.
+            session: what to open, or an open session of that kind that nobody else uses meanwhile.
+            options: how wide it is.
+            faults: to be played.
+            inception: where the run asks for features of its images.
+            decoded: where decoded images are kept that may be wanted again.
+        """
         self._output = output
         self._keep_values = "psnr_float" in recipe.metrics or recipe.ensemble > 1
         self._ensemble = recipe.ensemble > 1
         self._policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
-        self._spec = spec
         self._board = ProgressBoard()
         self._clock = BusyClock()
-        self._take_telemetry: Callable[[], Telemetry | None] = lambda: None
+        host = session if isinstance(session, SessionHost) else SessionHost(session)
+        self._own = None if host is session else host
+        monitored = host.session
+        self._take_telemetry: Callable[[], Telemetry | None] = (
+            monitored.take_telemetry if isinstance(monitored, Monitored) else lambda: None
+        )
         self._budget = MemoryBudget(options.memory, recipe.batch)
         self._window = threading.BoundedSemaphore(options.readers + options.writers + 2 * recipe.batch)
         self._tasks: queue.SimpleQueue[_Running | None] = queue.SimpleQueue()
         self._loaded: queue.SimpleQueue[_Item | _TaskEnd | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(options.readers, "read")
         self._writers = ThreadPoolExecutor(options.writers, "write")
-        self._opened: Future[str] = Future()
-        self._threads = [
-            threading.Thread(target=self._infer_for_ever, name="infer", daemon=True),
-            threading.Thread(target=self._feed_for_ever, name="feed", daemon=True),
-        ]
-        self._threads[0].start()
-        self.device_name = self._opened.result()
+        self.device_name = host.session.device_name
         extractor = None
         if inception is not None:
             from mimo_core.fid.features import FeatureExtractor
 
-            extractor = FeatureExtractor(inception, spec.device.split(":")[0], recipe.threads)
-        self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults(), extractor)
-        self._threads[1].start()
+            extractor = FeatureExtractor(inception, host.spec.device.split(":")[0], recipe.threads)
+        self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults(), extractor, decoded)
+        self._feeding = threading.Thread(target=self._feed_for_ever, name="feed", daemon=True)
+        self._feeding.start()
+        self._inferring = host.do(self._infer_for_ever)
 
     def submit(self, task: Task) -> Future[TaskResult]:
         """Queue a task; its result holds one record for each of its rows, or the failure that stopped it."""
@@ -171,10 +183,12 @@ class Pipeline:
         return self._board.snapshot()
 
     def close(self) -> None:
-        """Finish what was submitted, then give the session back."""
+        """Finish what was submitted, then give the session back if it is its own."""
         self._tasks.put(None)
-        for thread in self._threads:
-            thread.join()
+        self._feeding.join()
+        self._inferring.result()
+        if self._own is not None:
+            self._own.close()
         self._readers.shutdown()
         self._writers.shutdown()
 
@@ -225,15 +239,7 @@ class Pipeline:
 
     # Inferring
 
-    def _infer_for_ever(self) -> None:
-        try:
-            session = open_session(self._spec)
-        except BaseException as error:  # noqa: BLE001 - the constructor raises it
-            self._opened.set_exception(error)
-            return
-        if isinstance(session, Monitored):
-            self._take_telemetry = session.take_telemetry
-        self._opened.set_result(session.device_name)
+    def _infer_for_ever(self, session: Session) -> None:
         single = Restorer(session, self._policy, keep_values=self._keep_values)
         restorer = EnsembleRestorer(single) if self._ensemble else single
         if restorer.calls == 1:
@@ -241,7 +247,6 @@ class Pipeline:
         else:
             with ThreadPoolExecutor(restorer.calls, "infer") as threads:
                 self._infer_in_groups(lambda group: threads.submit(self._infer, restorer, group), lambda *_: 1)
-        session.close()
 
     def _infer_in_groups(self, infer: Callable[[_Group], object], most: Callable[[int, int], int]) -> None:
         """Take the loaded images in order and infer neighbours of equal shape together, at most so many."""

@@ -63,6 +63,12 @@ class Recipe(BaseModel):
         """Images of a batch that a session of the CPU computes at the same time: one for each of its threads."""
         return max(1, min(self.batch, self.threads or 1))
 
+    @property
+    def session(self) -> tuple[object, ...]:
+        """What a session is opened for: recipes that are equal in it can share one."""
+        weights = self.weights_sha256, self.compiled_sha256, self.interpolation
+        return (*weights, self.engine, self.device_type, self.precision, self.threads, self.streams)
+
     def columns(self) -> dict[str, Any]:
         """Return what the record of every image says of the recipe."""
         return {

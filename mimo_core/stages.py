@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_core import codecs
+from mimo_core.decoded import DecodedImages, Fetched, ImageFiles
 from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.faults import Faults
@@ -91,10 +92,12 @@ class Stages:
         board: ProgressBoard,
         faults: Faults,
         extractor: "FeatureExtractor | None" = None,
+        decoded: DecodedImages | None = None,
     ) -> None:
-        """`extractor`: where the run asks for features of its images."""
+        """`extractor`: where the run asks for features of its images; `decoded`: images that may be wanted again."""
         self._output = output
         self._extractor = extractor
+        self._files = ImageFiles(recipe.max_pixels, decoded)
         self._scorer = open_scorer(recipe.metrics, recipe.device_type)
         self._recipe = recipe
         self._board = board
@@ -113,8 +116,8 @@ class Stages:
             SystemFailure: storage as a whole fails.
         """
         with self._board.stage("read", task.shard, {index: row.key}) as reading:
-            data, entry = read_url(row.source)
-            if row.version is not None and entry.version is not None and entry.version != row.version:
+            file = self._files.read(row.source)
+            if row.version is not None and file.entry.version is not None and file.entry.version != row.version:
                 raise ImageError(
                     ErrorKind.CHANGED,
                     "the source has changed since the run was planned; start a new run to restore what is there now",
@@ -122,16 +125,14 @@ class Stages:
             sharp, problem = self._read_reference(row)
             made = self._read_restored(row)
         with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
-            image = codecs.decode(data, max_pixels=self._recipe.max_pixels)
+            image = self._files.decode(file)
             if self._recipe.saves_images:
                 codecs.check_encodable(image, _container(row.output, image))
             pixels = self._sized(codecs.model_input(image))
             reference = None
             if sharp is not None:
                 try:
-                    reference = self._sized(
-                        codecs.model_input(codecs.decode(sharp, max_pixels=self._recipe.max_pixels))
-                    )
+                    reference = self._sized(codecs.model_input(self._files.decode(sharp)))
                 except ImageError as error:
                     problem = Problem(error.kind, f"the reference cannot be decoded: {error}")
             if reference is not None and reference.shape != pixels.shape:
@@ -144,7 +145,9 @@ class Stages:
             if problem is not None and self._recipe.evaluates:
                 raise ImageError(problem.kind, problem.message)
             given = self._given(made, pixels) if made is not None else None
-        return Loaded(image, pixels, reference, given, problem, len(data), reading.milliseconds, decoding.milliseconds)
+        return Loaded(
+            image, pixels, reference, given, problem, file.nbytes, reading.milliseconds, decoding.milliseconds
+        )
 
     def infer(
         self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
@@ -272,11 +275,11 @@ class Stages:
             )
         return given
 
-    def _read_reference(self, row: PlanRow) -> tuple[bytes | None, Problem | None]:
+    def _read_reference(self, row: PlanRow) -> tuple[Fetched | None, Problem | None]:
         if row.reference is None:
             return None, None
         try:
-            return read_url(row.reference)[0], None
+            return self._files.read(row.reference), None
         except ImageError as error:
             if error.kind is not ErrorKind.NOT_FOUND:
                 return None, Problem(error.kind, f"the reference cannot be read: {error}")

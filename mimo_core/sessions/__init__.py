@@ -10,6 +10,7 @@ from mimo_core.sessions.base import (
     SessionSpec,
     Telemetry,
 )
+from mimo_core.sessions.host import SessionHost
 from mimo_core.sessions.registry import ENGINES, open_session
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Monitored",
     "Pixels",
     "Session",
+    "SessionHost",
     "SessionLimits",
     "SessionOutOfMemoryError",
     "SessionSpec",
