@@ -101,15 +101,29 @@ _Loader.add_implicit_resolver(_INT, re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list
 _Loader.add_implicit_resolver(_FLOAT, re.compile(r"[-+]?[0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)?$"), list("-+0123456789"))
 
 
-def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
+def load_yaml(file: str, name: str) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds.
+
+    Args:
+        file: its path.
+        name: what messages call it.
+
+    Raises:
+        UsageError: it cannot be read, is not YAML, or holds no mapping.
+    """
     try:
         document = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
     except OSError as error:
-        raise UsageError(f"--config {file}: {error.strerror}") from error
+        raise UsageError(f"{name}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {file} is not YAML: {error}") from error
+        raise UsageError(f"{name} is not YAML: {error}") from error
     if not isinstance(document, dict):
-        raise UsageError(f"--config {file}: expected option names with values")
+        raise UsageError(f"{name}: expected names with values")
+    return document
+
+
+def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
+    document = load_yaml(file, f"--config {file}")
     fields = {option(name): name for name in config.model_fields}
     values = {fields.get(option(str(name)), str(name).replace("-", "_")): value for name, value in document.items()}
     unknown = sorted(set(values) - set(config.model_fields))

@@ -12,6 +12,7 @@ from mimo_core.errors import MimoError, UsageError
 JOBS = {
     "restore": "restore every image of a folder, bucket or list",
     "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
+    "sweep": "evaluate a grid of choices, and end in one table",
     "status": "show how far a run is, from any machine, while it works or after",
     "report": "write one page about a run, several runs or a sweep: scores, speed, failures, pictures",
     "verify": "check a finished run: every image once, every output as its record says",

@@ -1,7 +1,7 @@
 """Carrying a run out from the command line: what a person sees of it, its interruption and its exit code."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jobs.display import Display
 from jobs.interruption import INTERRUPTED, interruptible
@@ -26,7 +26,28 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
         from jobs.rehearsal import rehearse
 
         return rehearse(config)
-    resumption = how_to_resume(job, config, argv)
+
+    def work(display: Display) -> int:
+        # Ray takes a second to import, which `--help` need not.
+        from cluster.driver import run
+        from jobs.outcome import print_outcome
+
+        outcome = run(config, display)
+        display.finish()
+        print_outcome(outcome, config)
+        return SOME_FAILED if outcome.statistics.failed or outcome.statistics.skipped else OK
+
+    return attempt(job, work, how_to_resume(job, config, argv))
+
+
+def attempt(job: str, work: Callable[[Display], int], resumption: str) -> int:
+    """Do the work of a job that can be resumed, and say how to go on with it where it is stopped.
+
+    Args:
+        job: its name, as in `mimo restore`.
+        work: what is to be done; its exit code is returned.
+        resumption: in words, in mid-sentence, which command goes on.
+    """
     with Display() as display:
 
         def farewell(cause: str) -> None:
@@ -35,11 +56,7 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
 
         with interruptible(farewell) as interruption:
             try:
-                # Ray takes a second to import, which `--help` need not.
-                from cluster.driver import run
-                from jobs.outcome import print_outcome
-
-                outcome = run(config, display)
+                return work(display)
             except BaseException as error:
                 # An interrupted library may raise something else than the interruption.
                 if interruption.happened:
@@ -51,9 +68,6 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
                 display.say(f"mimo {job}: {error}")
                 display.say(f"What is committed stays. Once that is mended: {resumption}")
                 return FAILED
-        display.finish()
-        print_outcome(outcome, config)
-    return SOME_FAILED if outcome.statistics.failed or outcome.statistics.skipped else OK
 
 
 def how_to_resume(job: str, config: RunConfig, argv: Sequence[str]) -> str:
@@ -61,4 +75,9 @@ def how_to_resume(job: str, config: RunConfig, argv: Sequence[str]) -> str:
     if config.mode == "overwrite":
         # Once more, it would begin by removing what is committed.
         return "the same command without --mode overwrite goes on from here"
+    return same_command(job, argv)
+
+
+def same_command(job: str, argv: Sequence[str]) -> str:
+    """Return that the same command goes on, with the command."""
     return f"the same command goes on from here:\n  mimo {job} {shlex.join(map(redact, argv))}"

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from jobs.arguments import option
 from jobs.report import ReportConfig
+from jobs.sweep import SweepArguments
 from mimo_core.config import EvaluateConfig, RestoreConfig
 from mimo_core.errors import ErrorKind
 from mimo_core.records import SCHEMA_VERSION, STATUSES, describe_columns
@@ -18,6 +19,7 @@ JOBS = {
     "mimo restore SOURCE OUTPUT": RestoreConfig,
     "mimo evaluate SOURCE REFERENCE OUTPUT": EvaluateConfig,
     "mimo report OUTPUT [OUTPUT ...]": ReportConfig,
+    "mimo sweep SWEEP OUTPUT": SweepArguments,
     "mimo train OUTPUT": TrainConfig,
 }
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -145,8 +145,8 @@ def test_what_is_wrong_is_named_by_its_option_and_ends_with_2(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "expected option names with values"),
-        ("just text", "expected option names with values"),
+        ("- a\n- b\n", "expected names with values"),
+        ("just text", "expected names with values"),
         ("batch: [1", "is not YAML"),
         ("wokers: 3", "no option is named --wokers; did you mean --workers?"),
         ("shard-sizes: 3\nxyzzy: 1", "no option is named --shard-sizes, --xyzzy; did you mean --shard-size?"),
