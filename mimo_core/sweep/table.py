@@ -24,14 +24,23 @@ class _Column:
     form: str = ""
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """The table as Markdown; cells that were not run follow with their reasons."""
+@dataclass(frozen=True)
+class Grid:
+    """The table as text: titles, which columns hold words and not numbers, and a row for each cell that was run."""
+
+    titles: tuple[str, ...]
+    words: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def grid_of(results: Sequence[Result]) -> Grid:
+    """The table of the cells that were run."""
     extra, columns, short = _extra(results), _columns(results), _short_names(results)
     compared = any(result.differences for result in results)
     titles = ["data", *extra, *(column.title for column in columns)]
     titles += [f"{title}, difference [95 %]" for _, title, _ in _SCORES] if compared else []
     words = {DATA, "model", "engine and precision", "shape", *extra}
-    lines = [_line(titles), _line(["---" if title in words else "---:" for title in titles])]
+    rows = []
     for result in results:
         if result.figures is None:
             continue
@@ -39,7 +48,14 @@ def markdown(results: Sequence[Result]) -> str:
         cells += [_shown(column.of(result.figures), column.form) for column in columns]
         if compared:
             cells += [_difference(result, score, form) for score, _, form in _SCORES]
-        lines.append(_line(cells))
+        rows.append(tuple(cells))
+    return Grid(tuple(titles), tuple(title in words for title in titles), tuple(rows))
+
+
+def markdown(results: Sequence[Result]) -> str:
+    """The table as Markdown; cells that were not run follow with their reasons."""
+    grid = grid_of(results)
+    lines = [_line(grid.titles), _line(["---" if words else "---:" for words in grid.words]), *map(_line, grid.rows)]
     left_out = [result for result in results if result.figures is None]
     if left_out:
         lines += ["", "Not run:", "", *(f"- `{result.name}`: {_one_line(result.reason)}" for result in left_out)]
