@@ -266,6 +266,7 @@ class Execution:
             devices=tuple(sorted(self._devices)),
             peak_memory=tally.peak_memory,
             telemetry=tally.telemetry,
+            turned_away=tuple(self._pool.turned_away),
             distance=set_distance(self._folder, self._prepared.recipe),
         )
         self._folder.write_summary(outcome.summary())

@@ -25,7 +25,7 @@ from cluster.resources import Demand, describe_shortage
 from cluster.staff import Staff
 from cluster.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
-from mimo_core.progress import Snapshot
+from mimo_core.progress import Snapshot, count
 from mimo_core.work import Task, TaskResult
 
 POLL_SECONDS = 0.5
@@ -85,6 +85,9 @@ class WorkerPool:
         self._workerless_since = time.monotonic()
         self._noticed = 0.0
         self._short = False
+        self._most = options.maximum
+        self.turned_away: list[str] = []
+        """Why workers could not start that the run goes on without."""
 
     @property
     def workers(self) -> int:
@@ -138,11 +141,12 @@ class WorkerPool:
             return
         self._grown = now
         pending = sum(member.info is None for member in self._members)
-        wanted = self._options.minimum - len(self._members)
+        least = self._options.minimum if self._most is None else min(self._options.minimum, self._most)
+        wanted = least - len(self._members)
         if self._has_work() and not pending:
             room = self._staff.room(self._options.demand)
-            if self._options.maximum is not None:
-                room = min(room, self._options.maximum - len(self._members))
+            if self._most is not None:
+                room = min(room, self._most - len(self._members))
             wanted = max(wanted, room)
         if wanted > 0:
             self._short = self._staff.room(self._options.demand) < wanted
@@ -240,9 +244,21 @@ class WorkerPool:
 
     def _welcome(self, member: Member, value: WorkerInfo | tuple[ErrorKind, str]) -> None:
         if not isinstance(value, WorkerInfo):
-            raise SystemFailure(*value)
+            self._turn_away(member, SystemFailure(*value))
+            return
         member.info = value
         member.answered = time.monotonic()
+
+    def _turn_away(self, member: Member, failure: SystemFailure) -> None:
+        """Go on without a worker that cannot start while others can: a broken die, a node that lacks a folder."""
+        self._drop(member)
+        if not self._members:
+            raise failure
+        # Another one in its place would meet the same.
+        self._most = len(self._members)
+        others = count(self._most, "worker")
+        self.turned_away.append(str(failure))
+        self._say(f"a worker cannot start: {failure}; the run goes on with {others} at most")
 
     def _heard(self, member: Member, snapshot: Snapshot) -> None:
         if snapshot.finished > member.snapshot.finished:

@@ -45,6 +45,7 @@ class Outcome:
         devices: names of the devices used.
         peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
         telemetry: what devices told of themselves, by host and device; empty where they do not.
+        turned_away: why workers could not start that the run went on without.
         distance: of the whole set to its references, where the run asks for it.
     """
 
@@ -57,6 +58,7 @@ class Outcome:
     devices: tuple[str, ...]
     peak_memory: int
     telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
+    turned_away: tuple[str, ...] = ()
     distance: SetDistance | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Outcome:
                 "busy_share": round(self.busy_share, 4),
                 "devices": self.devices,
                 "peak_memory": self.peak_memory,
+                "turned_away": self.turned_away,
                 "telemetry": {name: asdict(told) for name, told in sorted(self.telemetry.items())},
             },
         }

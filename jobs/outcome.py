@@ -42,6 +42,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
     table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
     console.print(table)
+    for reason in outcome.turned_away:
+        console.print(f"\nnote: a worker could not start, and the run went on without it: {reason}", markup=False)
     if outcome.distance is not None and outcome.distance.images < RELIABLE:
         console.print(
             f"\nnote: FID over {outcome.distance.images} images is biased upwards; compare it only with FIDs over the "

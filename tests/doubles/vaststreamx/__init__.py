@@ -310,3 +310,5 @@ class Stream:
         if (int(device), int(at)) == (self._device, run) and not Path(file).exists():
             Path(file).touch()
             _dead.add(self._device)
+        if os.environ.get("VACC_DOUBLE_FOR_GOOD") and int(device) == self._device and Path(file).exists():
+            _dead.add(self._device)
