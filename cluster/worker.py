@@ -11,6 +11,7 @@ from mimo_core.compiled import CompiledModel
 from mimo_core.decoded import DecodedImages
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.faults import Faults
+from mimo_core.fid.features import FeatureExtractor
 from mimo_core.fid.weights import Inception
 from mimo_core.pipeline import Pipeline, PipelineOptions
 from mimo_core.progress import Snapshot
@@ -22,6 +23,8 @@ from mimo_core.work import Task, TaskResult
 
 # Two tasks at a worker, so that reading the next shard overlaps computing this one, and one thread to spare.
 SLOTS = 2
+# 64 MB: of inputs and references that the cells of a sweep share.
+_KEPT_FEATURES = 8192
 _GROUPS = {"work": SLOTS + 1, "control": 2}
 
 
@@ -64,6 +67,8 @@ class Worker:
         self._host: SessionHost | None = None
         self._session: tuple[object, ...] = ()
         self._decoded: DecodedImages | None = None
+        self._extractor: FeatureExtractor | None = None
+        self._extracting: tuple[object, ...] = ()
         self._begin(setup, weights, inception)
 
     def _begin(self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None) -> None:
@@ -77,7 +82,13 @@ class Worker:
             if setup.decoded and self._decoded is None:
                 self._decoded = DecodedImages(setup.decoded)
             self._pipeline = Pipeline(
-                setup.store, setup.recipe, host, setup.options, setup.faults, inception, self._decoded
+                setup.store,
+                setup.recipe,
+                host,
+                setup.options,
+                setup.faults,
+                self._extractor_of(setup, inception) if inception is not None else None,
+                self._decoded,
             )
         except SystemFailure as failure:
             self._failure = failure
@@ -108,6 +119,18 @@ class Worker:
         )
         self._session = wanted
         return self._host
+
+    def _extractor_of(self, setup: WorkerSetup, inception: Inception) -> FeatureExtractor:
+        """Load the Inception network, unless the run before had the same one."""
+        wanted = (inception.sha256, setup.device, setup.recipe.threads)
+        if self._extractor is None or self._extracting != wanted:
+            if self._extractor is not None:
+                self._extractor.close()
+            self._extractor = FeatureExtractor(
+                inception, setup.device, setup.recipe.threads, kept=_KEPT_FEATURES if setup.decoded else 0
+            )
+            self._extracting = wanted
+        return self._extractor
 
     @ray.method(concurrency_group="work")
     def assign(

@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mimo_core.decoded import DecodedImages
 from mimo_core.ensemble import EnsembleRestorer
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.faults import Faults
-from mimo_core.fid.weights import Inception
 from mimo_core.hardware import peak_memory
 from mimo_core.memory import MemoryBudget
 from mimo_core.plan import PlanRow, read_shard
@@ -21,10 +21,14 @@ from mimo_core.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record
 from mimo_core.restorer import Restoration, Restorer, TilePolicy
+from mimo_core.scoring import open_scorer
 from mimo_core.sessions import Monitored, Session, SessionHost, SessionSpec, Telemetry
 from mimo_core.stages import AnyRestorer, Loaded, Stages
 from mimo_core.storage import Store
 from mimo_core.work import Task, TaskResult
+
+if TYPE_CHECKING:
+    from mimo_core.fid.features import FeatureExtractor
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Pipeline:
         session: SessionSpec | SessionHost,
         options: PipelineOptions,
         faults: Faults | None = None,
-        inception: Inception | None = None,
+        extractor: FeatureExtractor | None = None,
         decoded: DecodedImages | None = None,
     ) -> None:
         """Opens the session, unless it is given one, which it leaves open.
@@ -140,7 +144,7 @@ class Pipeline:
             session: what to open, or an open session of that kind that nobody else uses meanwhile.
             options: how wide it is.
             faults: to be played.
-            inception: where the run asks for features of its images.
+            extractor: where the run asks for features of its images.
             decoded: where decoded images are kept that may be wanted again.
         """
         self._output = output
@@ -162,12 +166,10 @@ class Pipeline:
         self._readers = ThreadPoolExecutor(options.readers, "read")
         self._writers = ThreadPoolExecutor(options.writers, "write")
         self.device_name = host.session.device_name
-        extractor = None
-        if inception is not None:
-            from mimo_core.fid.features import FeatureExtractor
-
-            extractor = FeatureExtractor(inception, host.spec.device.split(":")[0], recipe.threads)
-        self._stages = Stages(output, recipe, self.device_name, self._board, faults or Faults(), extractor, decoded)
+        scorer = open_scorer(recipe.metrics, host.spec.device)
+        self._stages = Stages(
+            output, recipe, self.device_name, self._board, faults or Faults(), scorer, extractor, decoded
+        )
         self._feeding = threading.Thread(target=self._feed_for_ever, name="feed", daemon=True)
         self._feeding.start()
         self._inferring = host.do(self._infer_for_ever)

@@ -24,7 +24,7 @@ from mimo_core.progress import ProgressBoard
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record, now
 from mimo_core.restorer import Restoration, Restorer
-from mimo_core.scoring import open_scorer
+from mimo_core.scoring import Scorer
 from mimo_core.sessions import Pixels
 from mimo_core.storage import Store, read_url, redact
 from mimo_core.work import Task
@@ -91,6 +91,7 @@ class Stages:
         device: str,
         board: ProgressBoard,
         faults: Faults,
+        scorer: Scorer,
         extractor: "FeatureExtractor | None" = None,
         decoded: DecodedImages | None = None,
     ) -> None:
@@ -98,7 +99,7 @@ class Stages:
         self._output = output
         self._extractor = extractor
         self._files = ImageFiles(recipe.max_pixels, decoded)
-        self._scorer = open_scorer(recipe.metrics, recipe.device_type)
+        self._scorer = scorer
         self._recipe = recipe
         self._board = board
         self._faults = faults

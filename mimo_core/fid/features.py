@@ -1,7 +1,10 @@
 """An image's 2048 Inception features, as "clean" FID prepares images for them."""
 
+import hashlib
 import io
+from collections import OrderedDict
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +32,14 @@ class FeatureExtractor:
     the network's file and the kind of device.
     """
 
-    def __init__(self, inception: Inception, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(self, inception: Inception, device: str = "cpu", threads: int | None = None, *, kept: int = 0) -> None:
         """Load the network.
 
         Args:
             inception: see `find_inception`.
             device: where the run's network computes: `cuda` or `cuda:N`; beside any other, features come from the CPU.
             threads: images that are computed at the same time, each on one CPU thread; None: as many as cores.
+            kept: features of so many images are kept (8 KB each), for images that come again; the longest unused go.
 
         Raises:
             UsageError: the file is not such a network.
@@ -47,6 +51,9 @@ class FeatureExtractor:
         if self._device.type == "cuda":
             # TF32 keeps 10 bits of mantissa, which the distance of two sets shows.
             torch.backends.cudnn.allow_tf32 = False
+        self._most = kept
+        self._kept: OrderedDict[bytes, npt.NDArray[np.float32]] = OrderedDict()
+        self._lock = Lock()
         self._network = _load(inception, self._device)
         self._threads = open_threads(threads or usable_cores())
         try:
@@ -69,7 +76,7 @@ class FeatureExtractor:
         for image in images:
             check_pixels(image)
             check_rgb(image, "FID")
-        rows = list(self._threads.map(self._of_one, images))
+        rows = list(self._threads.map(self._kept_or_new, images))
         return np.stack(rows) if rows else np.empty((0, FEATURES), np.float32)
 
     def close(self) -> None:
@@ -77,6 +84,23 @@ class FeatureExtractor:
         self._threads.shutdown()
         if hasattr(self, "_network"):
             del self._network
+
+    def _kept_or_new(self, image: Pixels) -> npt.NDArray[np.float32]:
+        if not self._most:
+            return self._of_one(image)
+        pixels = np.ascontiguousarray(as_8bit(image))
+        key = hashlib.blake2b(repr(pixels.shape).encode() + pixels.tobytes(), digest_size=16).digest()
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        found = self._of_one(image)
+        with self._lock:
+            self._kept[key] = found
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return found
 
     def _of_one(self, image: Pixels) -> npt.NDArray[np.float32]:
         with measuring_on(self._device), torch.inference_mode():

@@ -85,6 +85,22 @@ def test_features_depend_on_the_image_alone(extractor: FeatureExtractor, incepti
         alone.close()
 
 
+def test_features_that_are_kept_are_those_that_would_come_again(
+    extractor: FeatureExtractor, inception: Inception
+) -> None:
+    images = [read(path) for path in SAMPLES[:3]]
+    keeping = FeatureExtractor(inception, threads=1, kept=2)
+    first = keeping.features(images)
+    assert np.array_equal(first, extractor.features(images))
+    # Forgets the oldest, and mistakes nothing for another image.
+    other = images[2].copy()
+    other[5, 7, 1] ^= 1
+    again = keeping.features([images[2], images[0], other])
+    assert np.array_equal(again[:2], first[[2, 0]])
+    assert not np.array_equal(again[2], first[2])
+    keeping.close()
+
+
 def test_sixteen_bits_count_as_eight(extractor: FeatureExtractor) -> None:
     image = read(SAMPLES[2])
     deep = image.astype(np.uint16) * np.uint16(257)
