@@ -143,9 +143,12 @@ def _near(unknown: Sequence[str], config: type[BaseModel]) -> str:
 
 
 def _explain(error: Any, config: type[BaseModel]) -> str:
-    name = str(error["loc"][0]) if error["loc"] else ""
+    if not error["loc"]:
+        # What is wrong between options names them itself; the value would be all of them, addresses with secrets too.
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
     argument = name not in config.model_fields or _positional(config, name)
-    label = (name.upper() if argument else option(name)) if name else config.__name__
+    label = name.upper() if argument else option(name)
     if error["type"] == "missing":
         return f"{label} is missing"
     if error["type"] == "literal_error":

@@ -9,6 +9,7 @@ from jobs.display import size
 from mimo_core.config import RunConfig
 from mimo_core.hardware import Hardware
 from mimo_core.plan import read_plan
+from mimo_core.recipe import show_choice
 from mimo_core.run import RunFolder
 from mimo_core.storage import Store
 
@@ -47,7 +48,6 @@ def rehearse(config: RunConfig) -> int:
         for entry in first:
             console.print(f"  {entry.key}", markup=False)
     for name, value in recipe.model_dump().items():
-        shown = "x".join(map(str, value)) if isinstance(value, tuple) else value
-        console.print(f"{name:>16}: {shown}", markup=False)
+        console.print(f"{name:>16}: {show_choice(name, value)}", markup=False)
     console.print("automatic choices are those for this machine; a cluster's nodes decide for themselves", markup=False)
     return 0

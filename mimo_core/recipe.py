@@ -89,7 +89,7 @@ class Recipe(BaseModel):
         for name in type(self).model_fields:
             mine, theirs = getattr(self, name), getattr(other, name)
             if name != "weights" and name not in ignore and mine != theirs:
-                lines.append(f"{name}: was {_show(name, mine)}, now {_show(name, theirs)}")
+                lines.append(f"{name}: was {show_choice(name, mine)}, now {show_choice(name, theirs)}")
         return lines
 
 
@@ -108,10 +108,11 @@ def aims(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _show(name: str, value: object) -> str:
+def show_choice(name: str, value: object) -> str:
+    """Return the value of a recipe's field as a person reads it, such as `360x640`."""
     if isinstance(value, tuple):
         return ("," if name == "metrics" else "x").join(map(str, value))
-    if value is None:
+    if value is None or value == "":
         # As the option of that name is written.
         return {"size": "native", "quality": "default"}.get(name, "none")
     return str(value)

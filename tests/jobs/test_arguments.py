@@ -7,7 +7,7 @@ import pytest
 from jobs.arguments import parse
 from jobs.main import USAGE, main
 from jobs.report import ReportConfig
-from mimo_core.config import RestoreConfig
+from mimo_core.config import EvaluateConfig, RestoreConfig
 from mimo_core.errors import UsageError
 
 
@@ -142,6 +142,13 @@ def test_what_is_wrong_is_named_by_its_option_and_ends_with_2(
     assert "Traceback" not in shown
 
 
+def test_what_does_not_go_together_is_refused_without_telling_all_that_was_given() -> None:
+    argv = ["in", "https://me:secret@host/sharp", "out", "--restored", "made", "--engine", "torch"]
+    with pytest.raises(UsageError) as caught:
+        parse(EvaluateConfig, argv, "mimo evaluate")
+    assert str(caught.value) == "--restored scores what another tool made, so that --engine changes nothing"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -204,4 +211,6 @@ def test_a_rehearsal_shows_what_would_be_done_and_does_nothing(
     assert "would restore 4 images" in text
     assert "window.png" in text
     assert "identity" in text
+    assert "metrics: psnr,ssim\n" in text
+    assert "fid_sha256: none\n" in text
     assert not out.exists()
