@@ -93,7 +93,7 @@ def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> 
     """
     entries = list_images(config.source, include=config.include, reference=config.reference, note=note)
     if config.restored_elsewhere is not None:
-        restored = References(config.restored_elsewhere, layouts=False)
+        restored = References(config.restored_elsewhere, layouts=False, called="--restored")
         entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
     return islice(entries, config.limit)
 

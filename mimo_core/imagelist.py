@@ -66,8 +66,11 @@ def list_images(
     root, found = _choose(source, include)
     if reference is not None:
         pairing = References(reference, root)
-        return _paired(_some(_inputs(found, pairing), source, include), pairing, note)
-    return _some(found, source, include)
+        found = _paired(_some(_inputs(found, pairing), source, include), pairing, note)
+    else:
+        found = _some(found, source, include)
+    # Pairs are found by the names that the storage has.
+    return found if root is None else map(_safely_named, found)
 
 
 def _choose(source: str, include: tuple[str, ...]) -> tuple[str | None, Iterator[ImageEntry]]:
@@ -116,7 +119,12 @@ def _folder(path: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
 
 
 def _of(store: Store, entry: Entry) -> ImageEntry:
-    return ImageEntry(safe_key(entry.key), store.url_of(entry.key), None, entry.size, entry.version)
+    return ImageEntry(entry.key, store.url_of(entry.key), None, entry.size, entry.version)
+
+
+def _safely_named(entry: ImageEntry) -> ImageEntry:
+    key = safe_key(entry.key)
+    return entry if key == entry.key else replace(entry, key=key)
 
 
 def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:

@@ -9,7 +9,7 @@ from mimo_core.errors import UsageError
 from mimo_core.keys import KeySet
 from mimo_core.outputs import extension
 from mimo_core.pairing import REFERENCE_FOLDERS, join, role_of, sharp_names, swaps
-from mimo_core.storage import Store, is_key, is_local, redact, scheme_of
+from mimo_core.storage import Store, is_key, is_local, redact, safe_key, scheme_of
 
 # Names of so many reference files are kept at a time; folders beyond that are asked for again.
 _KEPT_NAMES = 2_000_000
@@ -55,13 +55,16 @@ class References:
     subfolders, where no other image has that name.
     """
 
-    def __init__(self, url: str, source: str | None = None, *, layouts: bool = True) -> None:
+    def __init__(
+        self, url: str, source: str | None = None, *, layouts: bool = True, called: str = "the reference"
+    ) -> None:
         """Refuses what cannot be a folder of references.
 
         Args:
             url: the folder or prefix.
             source: the folder or prefix that keys are relative to, None where there is none.
             layouts: whether more than the same key and the same stem counts.
+            called: what messages call the folder.
         """
         self._store = Store(url)
         self._layouts = layouts
@@ -71,9 +74,9 @@ class References:
         self._used = KeySet()
         self._claims: dict[str, str] = {}
         if self._store.path is not None and not self._store.path.is_dir():
-            raise UsageError(f"the reference {redact(url)} is no folder")
+            raise UsageError(f"{called} {redact(url)} is no folder")
         if self._listed and next(self._store.list(), None) is None:
-            raise UsageError(f"there is nothing at the reference {redact(url)}")
+            raise UsageError(f"there is nothing at {called} {redact(url)}")
         root = None if source is None else Store(source)
         # Where the images lie below the references, and the references below the images; None where they do not.
         self._images = _below(self._store, root)
@@ -86,10 +89,12 @@ class References:
         """
         if self._inside is not None:
             return not key.startswith(self._inside + "/")
-        if self._images is None or not is_key(key):
+        if self._images is None:
             return True
         if role_of(key) == "reference":
             return False
+        if not _listable(key):
+            return True
         beside = [swap for swap in swaps(key) if swap.folder.lower() == "blur_gamma"]
         return not any("blur" in self._list(join(self._images, swap.parent)).folders for swap in beside)
 
@@ -100,14 +105,18 @@ class References:
         own reference only where references and images are one place and no folder says which is which.
 
         Args:
-            key: of the image.
+            key: of the image, as the storage has it, if it is no list's.
             source: its path or URL.
 
         Raises:
             UsageError: two images of different folders would have one reference, by their names alone.
         """
-        if not self._listed or not is_key(key):
+        if not self._listed:
             return self._store.url_of(key)
+        if not _listable(key):
+            self._used.add(key)
+            # In a place that holds both, the same key would be the image itself.
+            return self._store.url_of(key if self._images is None else safe_key(key))
         if not self._layouts:
             return self._store.url_of(self._same(key) or key)
         itself = self._images == "" or self._store.url_of(key) == source
@@ -140,7 +149,7 @@ class References:
             if key not in self._used:
                 count += 1
                 if len(first) < _FIRST_UNUSED:
-                    first.append(key)
+                    first.append(safe_key(key))
         return Unused(count, tuple(first))
 
     def _every(self) -> Iterator[str]:
@@ -225,6 +234,12 @@ def is_image_name(key: str) -> bool:
 
     name = key.rpartition("/")[2]
     return extension(name).lower() in IMAGE_EXTENSIONS and not name.startswith("._")
+
+
+def _listable(key: str) -> bool:
+    """Whether the folder of a key can be listed: its name may be no Unicode, or a list's key lead out of the place."""
+    folder = key.rpartition("/")[0]
+    return not folder or is_key(folder)
 
 
 def _weight(listed: _Folder) -> int:

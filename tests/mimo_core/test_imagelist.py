@@ -185,6 +185,33 @@ def test_names_that_are_not_unicode_can_be_planned_and_read(tmp_path: Path) -> N
         assert read_url(entry.source)[0] == b"latin"
 
 
+def test_names_that_are_not_unicode_have_references(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    for key in ("1/blur", "1/sharp", "2/sharp"):
+        (tmp_path / key).mkdir(parents=True)
+        (tmp_path / key / name).write_bytes(key.encode())
+    for source, reference in (("1/blur", "1/sharp"), ("1", "1")):
+        notes: list[str] = []
+        (entry,) = list_images(str(tmp_path / source), reference=str(tmp_path / reference), note=notes.append)
+        assert (read_url(entry.source)[0], read_url(str(entry.reference))[0]) == (b"1/blur", b"1/sharp")
+        assert entry.key.endswith("caf%E9.png")
+        assert not notes
+    list(list_images(str(tmp_path), reference=str(tmp_path), note=notes.append))
+    assert notes == ["1 reference belongs to no image: 2/sharp/caf%E9.png"]
+
+
+def test_folders_that_are_not_unicode_are_paired_by_the_same_key_alone(tmp_path: Path) -> None:
+    for key in (b"in/\xe9/1.png", b"ref/\xe9/1.png", b"both/\xe9/blur/1.png", b"both/\xe9/sharp/1.png"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + key))
+        path.parent.mkdir(parents=True)
+        path.write_bytes(key)
+    (entry,) = list_images(str(tmp_path / "in"), reference=str(tmp_path / "ref"))
+    assert read_url(str(entry.reference))[0] == b"ref/\xe9/1.png"
+    (entry,) = list_images(str(tmp_path / "both"), reference=str(tmp_path / "both"))
+    assert read_url(entry.source)[0] == b"both/\xe9/blur/1.png"
+    assert entry.reference == str(tmp_path / "both/%E9/blur/1.png")
+
+
 def test_sources_are_absolute_whatever_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(Store(str(tmp_path / "in")), ["a.png"])
     monkeypatch.chdir(tmp_path)
