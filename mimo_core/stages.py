@@ -178,7 +178,9 @@ class Stages:
         result = codecs.with_restored(loaded.image, restoration.pixels)
         saved = self._save(task, index, row, loaded, result) if self._recipe.saves_images else {}
         with self._board.stage("score", task.shard, {index: row.key}) as scoring:
-            scores = self._scores(loaded, codecs.model_input(result), restoration.values)
+            # What another tool made of a gray image may be coloured, and is scored as it is.
+            shown = restoration.pixels if self._recipe.given else codecs.model_input(result)
+            scores = self._scores(loaded, shown, restoration.values)
         return Record(
             key=row.key,
             source=row.source,
@@ -261,7 +263,7 @@ class Stages:
         try:
             return read_url(row.restored)[0]
         except ImageError as error:
-            raise ImageError(error.kind, f"the restored image {redact(row.restored)}: {error}") from error
+            raise ImageError(error.kind, f"the restored image cannot be read: {error}") from error
 
     def _given(self, made: bytes, pixels: Pixels) -> Pixels:
         """Return what another tool made of an image, fit to be compared with it."""

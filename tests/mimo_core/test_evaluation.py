@@ -1,5 +1,6 @@
 """Evaluation in this process: nothing is written, scores are those of a restoration, what has none says why."""
 
+import math
 from pathlib import Path
 
 import cv2
@@ -112,6 +113,19 @@ def test_what_another_tool_made_is_scored_as_it_is(pairs: Path, tmp_path: Path) 
         assert scored[key].ssim == restored.records[key].ssim
         assert scored[key].psnr_float == pytest.approx(restored.records[key].psnr, abs=1e-4)
     assert (scored["d.png"].status, scored["d.png"].error_kind) == ("failed", "not_found")
+
+
+def test_what_another_tool_made_in_colour_of_a_gray_image_is_scored_in_colour(pairs: Path, tmp_path: Path) -> None:
+    sharp = photograph("sharp")[:60, :80]
+    for name, image in (
+        ("blurred", cv2.cvtColor(photograph("blurred")[:60, :80], cv2.COLOR_BGR2GRAY)),
+        ("sharp", sharp),
+    ):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "1.png"), image)
+    made = {"model": "given", "engine": "identity", "restored": tmp_path / "sharp"}
+    record = evaluate(tmp_path, tmp_path / "scored", **made).records["1.png"]
+    assert (record.channels, record.psnr, record.psnr_float, record.ssim) == (1, math.inf, math.inf, 1.0)
 
 
 # Values before rounding, and the ensemble
