@@ -1,6 +1,5 @@
 """The table at the end of a run."""
 
-import math
 import sys
 
 from rich.console import Console
@@ -25,7 +24,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     table.add_row("images", _counts(statistics))
     table.add_row("session", _session(outcome))
     table.add_row("stages", _stages(statistics))
-    for label, line in _scores(statistics):
+    for label, line in scores_of(statistics):
         table.add_row(label, line)
     if outcome.distance is not None:
         distance = outcome.distance
@@ -99,24 +98,34 @@ def _devices(outcome: Outcome) -> str:
     )
 
 
-def _scores(statistics: Statistics) -> list[tuple[str, str]]:
+def scores_of(statistics: Statistics) -> list[tuple[str, str]]:
+    """Return label and text of each score that images have."""
     rows = []
     for label, before, after, unit, digits in (
         ("PSNR", "input_psnr", "psnr", " dB", 2),
+        ("PSNR of float", "", "psnr_float", " dB", 2),
         ("PSNR of luma", "input_psnr_y", "psnr_y", " dB", 2),
         ("SSIM", "input_ssim", "ssim", "", 4),
         ("SSIM as MATLAB", "input_ssim_matlab3d", "ssim_matlab3d", "", 4),
     ):
         first, second = statistics.scores.get(before, Mean()), statistics.scores.get(after, Mean())
-        if first.finite_mean is None or second.finite_mean is None:
-            continue
-        gain = second.finite_mean - first.finite_mean
-        means = f"{first.finite_mean:.{digits}f} -> {second.finite_mean:.{digits}f}{unit}"
-        line = f"{means} ({gain:+.{digits}f}), mean of {second.count}"
-        if second.infinite or first.infinite:
-            line += f"; identical images: {first.infinite} before, {second.infinite} after"
-        rows.append((label, line if math.isfinite(gain) else "-"))
+        if second != Mean():
+            rows.append((label, _change(first, second, unit, digits)))
     return rows
+
+
+def _change(first: Mean, second: Mean, unit: str, digits: int) -> str:
+    """A score before and after; a gain only where both means are over as many images, for else it would be none."""
+    told = [mean for mean in (first, second) if mean != Mean()]
+    ends = ["infinite" if mean.finite_mean is None else f"{mean.finite_mean:.{digits}f}" for mean in told]
+    line = f"{' -> '.join(ends)}{unit}"
+    if first.finite_mean is not None and second.finite_mean is not None and first.count == second.count:
+        line += f" ({second.finite_mean - first.finite_mean:+.{digits}f}), mean of {second.count}"
+    else:
+        line += f", mean of {' and '.join(str(mean.count) for mean in told)}"
+    if any(mean.infinite for mean in told):
+        line += f"; identical images: {f'{first.infinite} before, ' * (len(told) > 1)}{second.infinite} after"
+    return line
 
 
 def _print_first_failures(console: Console, statistics: Statistics) -> None:
