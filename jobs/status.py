@@ -28,14 +28,15 @@ class StatusConfig(BaseModel):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the job; the exit code is 3 for a finished run in which images failed, else 0."""
+    """Run the job; the exit code is 3 for a finished run in which images failed or were left out, else 0."""
     config = parse(StatusConfig, argv, "mimo status")
     status = run_status(RunFolder(Store(config.output)), time.time())
     if config.as_json:
         print(json.dumps(_document(status), indent=1))
     else:
         _print(status)
-    return SOME_FAILED if status.state == "finished" and status.statistics.failed else OK
+    statistics = status.statistics
+    return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
 
 
 def _document(status: RunStatus) -> dict[str, object]:
@@ -63,8 +64,9 @@ def _print(status: RunStatus) -> None:
         table.add_row("committed", f"{statistics.images}/{plan.num_images} images ({share:.1f}%)")
         table.add_row("shards", f"{status.shards_done}/{plan.num_shards}")
     table.add_row("restored", str(statistics.restored))
-    kinds = ", ".join(f"{number} {kind}" for kind, number in statistics.error_kinds.items())
-    table.add_row("failed", f"{statistics.failed}" + (f" ({kinds})" if kinds else ""))
+    table.add_row("failed", _counted(statistics.failed, statistics.error_kinds))
+    if statistics.skipped:
+        table.add_row("skipped", _counted(statistics.skipped, statistics.notes))
     if status.manifest is not None:
         table.add_row("model", escape(status.manifest.recipe.described()))
     if status.driver is not None and status.driver_age is not None:
@@ -81,6 +83,11 @@ def _print(status: RunStatus) -> None:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
     if status.state == "interrupted":
         console.print("no driver works on this run: the command that began it goes on from here")
+
+
+def _counted(number: int, kinds: dict[str, int]) -> str:
+    told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{number} ({told})" if told else str(number)
 
 
 def _live(progress: dict[str, float]) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Evaluation as a user starts it: the same scores on any number of workers and after a kill, to the last digit."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,9 @@ def test_what_has_no_reference_is_named_and_the_exit_code_tells(
     assert "1 image left out: reference_missing" in finished.text
     assert gone.name in finished.text
     assert rows_by_key(output)[gone.name]["status"] == "skipped"
+    told = runs.finish(output, job="status")
+    assert told.code == 3
+    assert re.search(r"skipped +1 \(1 reference_missing\)", told.text)
     # Once it is there, it is scored, and the others' features are still in the distance.
     gone.write_bytes((pairs / "sequence0" / "sharp" / gone.name).read_bytes())
     again = runs.finish(*arguments, "--fid", "--mode", "retry-failed", job="evaluate")
