@@ -80,7 +80,7 @@ def test_a_run_through_child_processes_is_torchs_and_goes_on_after_a_fault(
     assert "compiled_sha256: was" in other.text
 
 
-def test_a_die_that_stays_broken_is_left_out_and_the_others_finish(
+def test_a_die_that_is_broken_is_left_out_and_the_others_finish(
     runs: Runs, tmp_path: Path, colourful_weights: Path
 ) -> None:
     source, folder = tmp_path / "in", tmp_path / "compiled"
@@ -94,7 +94,9 @@ def test_a_die_that_stays_broken_is_left_out_and_the_others_finish(
         "OPENBLAS_NUM_THREADS": "1",
     }
     command = (source, tmp_path / "out", "--weights", folder, "--workers", "2", "--shard-size", "4", "--overlap", "16")
-    finished = runs.finish(*command, "--cpus-per-worker", "1", environment=environment)
+    (tmp_path / "struck").touch()
+    # Slow enough for both workers to have tried to open their dies.
+    finished = runs.finish(*command, environment=environment, faults="pause-image:0.5")
     assert finished.code == 0, finished.text
     assert "a worker cannot start" in finished.text
     assert "the run goes on with 1 worker at most" in finished.text
