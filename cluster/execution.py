@@ -95,6 +95,8 @@ class Execution:
         else:
             self._earlier_images, self._earlier_failed = earlier.images, earlier.failed
         tasks = self._tasks(done)
+        # Should this driver die after its last part, the next one must not take the old summary for its own.
+        self._folder.remove_summary()
         try:
             for event in self._pool.run(tasks):
                 self._note_time()

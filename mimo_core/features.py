@@ -86,7 +86,8 @@ def read_features(store: Store, number: int, sha256: str) -> dict[str, Features]
     try:
         data = store.read(name)
     except ImageError as error:
-        raise SystemFailure(error.kind, f"the features of shard {number} cannot be read: {error}") from error
+        remedy = "; evaluate again with --mode overwrite" if error.kind is ErrorKind.NOT_FOUND else ""
+        raise SystemFailure(error.kind, f"the features of shard {number} cannot be read: {error}{remedy}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
         raise SystemFailure(
             ErrorKind.STORAGE,

@@ -215,6 +215,10 @@ class RunFolder:
         """Write summary.json."""
         self.store.write(SUMMARY, json.dumps(summary, indent=1, sort_keys=False).encode())
 
+    def remove_summary(self) -> None:
+        """Remove summary.json, because what it says will not be so any more."""
+        self.store.delete(SUMMARY)
+
     def has_summary(self) -> bool:
         """Return whether summary.json is there."""
         return self.store.exists(SUMMARY)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mimo_core.progress import count
 from mimo_core.report.charts import difference_chart, distribution_chart, scatter_chart
 from mimo_core.report.content import (
     engine_of,
@@ -64,7 +65,7 @@ def _row(run: RunData, first: RunData) -> tuple[str, ...]:
     rate, pace = mean_infer_rate(run), pace_of(run)
     return (
         run.label,
-        run.recipe.model_name,
+        run.recipe.method,
         engine_of(run),
         f"{run.status.statistics.images:,}",
         f"{run.status.statistics.failed:,}",
@@ -79,14 +80,21 @@ def _row(run: RunData, first: RunData) -> tuple[str, ...]:
 
 
 def _other_images(runs: Sequence[RunData]) -> tuple[str, ...]:
-    keys = [set(run.texts("key")) for run in runs]
-    common = set.intersection(*keys)
-    if all(one == common for one in keys):
-        return ()
-    return (
-        f"The runs are not over the same images: they share {len(common):,}. Means are over each run's own images; "
-        "differences and pictures are over those they share.",
-    )
+    sources = [dict(zip(run.texts("key"), run.texts("source"), strict=True)) for run in runs]
+    common = set.intersection(*map(set, sources))
+    notes = []
+    if any(len(one) != len(common) for one in sources):
+        notes.append(
+            f"The runs are not over the same images: they share {len(common):,}. Means are over each run's own images; "
+            "differences and pictures are over those they share."
+        )
+    moved = sum(len({one[key] for one in sources}) > 1 for key in common)
+    if moved:
+        notes.append(
+            f"{count(moved, 'image')} of one name came from several places: differences tell something only where "
+            "these hold the same image."
+        )
+    return tuple(notes)
 
 
 def _scores_section(runs: Sequence[RunData]) -> Section | None:

@@ -172,7 +172,12 @@ class _Loader:
                 )
             return codecs.model_input(codecs.decode(data, max_pixels=run.recipe.max_pixels))
         if run.recipe.given:
-            return self._sized(self._decode(self.given[place][str(row["key"])]), place)
+            made = self.given[place].get(str(row["key"]))
+            if made is None:
+                raise UsageError("the plan of the run, which says where it lies, is not there any more")
+            return self._sized(self._decode(made), place)
+        if row["source"] != self.rows[0]["source"]:
+            image = self._decode(str(row["source"]))
         if image is None:
             raise UsageError("the run kept no outputs, and without the input it cannot be restored again")
         restored = self.again[place].restore(self._sized(image, place))

@@ -107,6 +107,11 @@ def test_what_has_no_reference_is_named_and_the_exit_code_tells(
     told = runs.finish(output, job="status")
     assert told.code == 3
     assert re.search(r"skipped +1 \(1 reference_missing\)", told.text)
+    # A driver that dies over more work leaves no summary that is not so any more.
+    again = runs.start(*arguments, "--fid", "--mode", "retry-failed", job="evaluate", faults="pause-commit:60")
+    again.until(lambda: not (output / "summary.json").exists(), "the old summary gone")
+    again.process.kill()
+    again.process.wait()
     # Once it is there, it is scored, and the others' features are still in the distance.
     gone.write_bytes((pairs / "sequence0" / "sharp" / gone.name).read_bytes())
     again = runs.finish(*arguments, "--fid", "--mode", "retry-failed", job="evaluate")

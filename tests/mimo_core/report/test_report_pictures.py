@@ -9,12 +9,14 @@ import pytest
 from finished import finish, make_pairs
 from PIL import Image as Pillow
 
+from mimo_core.report.build import build_report
 from mimo_core.report.data import read_run
 from mimo_core.report.pictures import DIFFERENCE_LEVELS, Shot, difference, encode_shots, load_shots, shrink
 from mimo_core.report.selection import choose_images
 from mimo_core.storage import Store
 
 KEYS = ["a.png", "b/c.png"]
+GIVEN = {"model": "given", "engine": "identity", "weights": None}
 
 
 def shots_of(*folders: Path) -> list[Shot]:
@@ -60,10 +62,30 @@ def test_unsaved_outputs_are_restored_again_to_the_pixel(
 
 def test_what_another_tool_made_is_shown(pairs: Path, tmp_path: Path) -> None:
     made = make_pairs(tmp_path / "made", KEYS[::-1]) / "blurred"
-    changes = {"model": "given", "engine": "identity", "weights": None}
-    finish(pairs, tmp_path / "run", restored=made, evaluates=True, saves_images=False, **changes)
+    finish(pairs, tmp_path / "run", restored=made, evaluates=True, saves_images=False, **GIVEN)
     for shot in shots_of(tmp_path / "run"):
         assert np.array_equal(layers(shot)["output-0"], cv2.imread(str(made / shot.key))[:, :, ::-1])
+
+
+def test_runs_over_other_images_of_the_same_names_show_their_own_outputs(pairs: Path, tmp_path: Path) -> None:
+    others = make_pairs(tmp_path / "others", KEYS[::-1])
+    finish(pairs, tmp_path / "first", weights=None, evaluates=True, saves_images=False)
+    finish(others, tmp_path / "second", weights=None, evaluates=True, saves_images=False)
+    folders = tmp_path / "first", tmp_path / "second"
+    for shot in shots_of(*folders):
+        for place, source in enumerate((pairs, others)):
+            itself = cv2.imread(str(source / "blurred" / shot.key))[:, :, ::-1]
+            assert np.array_equal(layers(shot)[f"output-{place}"], itself)
+    page = build_report([Store(str(folder)) for folder in folders], 0, lambda _: None)
+    assert "2 images of one name came from several places" in page
+
+
+def test_what_another_tool_made_is_not_shown_once_the_plan_is_gone(pairs: Path, tmp_path: Path) -> None:
+    finish(pairs, tmp_path / "run", restored=pairs / "sharp", evaluates=True, saves_images=False, **GIVEN)
+    (tmp_path / "run" / "plan" / "plan.json").unlink()
+    for shot in shots_of(tmp_path / "run"):
+        assert "output-0" not in layers(shot)
+        assert "the plan of the run" in shot.problems[0]
 
 
 def test_weights_that_are_gone_are_told(pairs: Path, tmp_path: Path) -> None:
