@@ -47,11 +47,16 @@ class Recipe(BaseModel):
             return "images that another tool made"
         return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
 
+    @property
+    def method(self) -> str:
+        """The model's name, and the self-ensemble where it is one."""
+        return self.model_name + (f", mean of {self.ensemble} rotations" if self.ensemble > 1 else "")
+
     def described(self, device: str = "") -> str:
         """What restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
         if self.given:
             return self.model_name
-        return f"{self.model_name}, {self.engine} {self.precision} on {device or self.device_type}"
+        return f"{self.method}, {self.engine} {self.precision} on {device or self.device_type}"
 
     @property
     def given(self) -> bool:

@@ -32,7 +32,8 @@ def run_page(run: RunData, images: Section | None) -> Page:
     means, pace = means_of(run), pace_of(run)
     sections = [scores_section(run, means), speed_section([run], pace), failures_section([run]), images]
     statistics = run.status.statistics
-    where = " · ".join((run.recipe.model_name, *(statistics.devices or (engine_of(run),))))
+    by = () if run.recipe.given else statistics.devices or (engine_of(run),)
+    where = " · ".join((run.recipe.method, *by))
     return Page(
         title=run.label,
         subtitle=f"{where} · {_STATES[run.status.state]}",
@@ -49,7 +50,9 @@ def footer() -> str:
 
 
 def engine_of(run: RunData) -> str:
-    """Engine, precision and kind of device in a few words."""
+    """Engine, precision and kind of device in a few words; a dash where nothing was restored."""
+    if run.recipe.given:
+        return "–"
     return f"{run.recipe.engine} {run.recipe.precision} on {run.recipe.device_type}"
 
 
@@ -268,6 +271,8 @@ def _run_rows(run: RunData) -> dict[str, str]:
         "begun": manifest.created_at,
         "host": manifest.host,
     }
+    if manifest.restored is not None:
+        rows["restored"] = manifest.restored
     if statistics.last_finished is not None:
         rows["last record"] = moment(statistics.last_finished)
     if statistics.fallbacks:

@@ -132,6 +132,8 @@ def test_the_recipe_names_its_weights() -> None:
     recipe = chosen()
     weights = load_weights(LITE)
     assert (recipe.model, recipe.weights, recipe.weights_sha256) == ("mimo-unet-lite", LITE, weights.sha256)
+    assert recipe.described() == f"mimo-unet-lite ({LITE}), openvino fp32 on cpu"
+    assert chosen(ensemble=4).described() == f"mimo-unet-lite ({LITE}), mean of 4 rotations, openvino fp32 on cpu"
     assert recipe.interpolation == "nearest"
     assert chosen(interpolation="bilinear").interpolation == "bilinear"
 
