@@ -20,7 +20,7 @@ from cluster.runtime import (
     tune_on_a_node,
 )
 from cluster.staff import Staff
-from cluster.view import Outcome, View
+from cluster.view import Outcome, SetDistance, View
 from cluster.worker import WorkerSetup
 from mimo_core.config import RunConfig, parse_workers
 from mimo_core.errors import ErrorKind, SystemFailure
@@ -79,11 +79,11 @@ def run(config: RunConfig, view: View, site: Site | None = None) -> Outcome:
         if plan is not None and len(folder.committed()) == plan.num_shards:
             # Nothing is left to do but to tidy up, so Ray is not needed.
             recipe = settle(config, opening, Hardware.here())
-            outcome = Outcome(
-                scan(folder.store), recipe, plan, 0, 0.0, 0.0, (), 0, distance=set_distance(folder, recipe)
-            )
+            statistics, summary = scan(folder.store), folder.summary()
+            distance = set_distance(folder, recipe) if summary is None else SetDistance.of(summary)
+            outcome = Outcome(statistics, recipe, plan, 0, 0.0, 0.0, (), 0, distance=distance)
             with leased(folder, view):
-                if not folder.has_summary():
+                if summary is None:
                     # The last driver died between its last part and this.
                     folder.write_summary(outcome.summary())
             return outcome
@@ -177,11 +177,9 @@ def describe(prepared: Prepared, *, chosen: bool) -> str:
     images = f"{count(plan.num_images, 'image')} in {count(plan.num_shards, 'shard')}"
     if recipe.given:
         return f"{images}; scoring {recipe.model_name}; recipe {recipe.fingerprint()[:12]}"
-    what = "copying (identity)" if recipe.engine == "identity" else recipe.model_name
+    what = "copying (identity)" if recipe.engine == "identity" else recipe.method
     if not chosen and recipe.engine != "identity":
         what += " (the default weights)"
-    if recipe.ensemble > 1:
-        what += f", the mean of {recipe.ensemble} rotations"
     return (
         f"{images}; {what}, {recipe.engine}, {recipe.precision} on {recipe.device_type}; recipe "
         f"{recipe.fingerprint()[:12]}"

@@ -30,6 +30,13 @@ class SetDistance:
     fid: float
     input_fid: float
 
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> "SetDistance | None":
+        """Return those that a summary tells, None where it has none."""
+        if "fid" not in summary:
+            return None
+        return cls(summary["fid_images"], summary["fid"], summary["input_fid"])
+
 
 @dataclass(frozen=True)
 class Outcome:

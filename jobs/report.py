@@ -10,6 +10,7 @@ from rich.console import Console
 from jobs.arguments import parse
 from jobs.display import size
 from jobs.main import OK, entry
+from mimo_core.errors import ImageError, SystemFailure
 from mimo_core.run import REPORT
 from mimo_core.storage import Store, is_local
 
@@ -40,7 +41,12 @@ def main(argv: Sequence[str]) -> int:
             lambda left: status.update(f"reading pictures, {left} images left"),
         )
         folder, name = _target(config)
-        folder.write(name, page.encode())
+        try:
+            folder.write(name, page.encode())
+        except (ImageError, SystemFailure) as error:
+            raise SystemFailure(
+                error.kind, f"the page cannot be written: {error}; name another place with --to FILE"
+            ) from error
         folder.remove_leftovers()
     print(f"{folder.show(name)} ({size(len(page.encode()))})")
     return OK

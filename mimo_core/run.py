@@ -25,6 +25,7 @@ from mimo_core.storage import Store, is_local, redact
 
 FORMAT = 1
 _DELETERS = 16
+_READERS = 16
 NAME = "run.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -204,8 +205,10 @@ class RunFolder:
 
     def feature_set(self) -> features.FeatureSet:
         """Return the features of all committed shards."""
-        hashes = ((number, self.features_sha256(number)) for number in sorted(self.committed()))
-        return features.FeatureSet(self.store, ((number, sha256) for number, sha256 in hashes if sha256 is not None))
+        numbers = sorted(self.committed())
+        with ThreadPoolExecutor(_READERS) as pool:
+            hashes = list(zip(numbers, pool.map(self.features_sha256, numbers), strict=True))
+        return features.FeatureSet(self.store, [(number, sha256) for number, sha256 in hashes if sha256 is not None])
 
     def committed(self) -> set[int]:
         """Return the numbers of the shards that are done."""
@@ -219,9 +222,17 @@ class RunFolder:
         """Remove summary.json, because what it says will not be so any more."""
         self.store.delete(SUMMARY)
 
-    def has_summary(self) -> bool:
-        """Return whether summary.json is there."""
-        return self.store.exists(SUMMARY)
+    def summary(self) -> dict[str, Any] | None:
+        """Return summary.json, None where it is missing or damaged."""
+        try:
+            document = json.loads(self.store.read(SUMMARY))
+        except ImageError as error:
+            if error.kind in (ErrorKind.NOT_FOUND, ErrorKind.EMPTY):
+                return None
+            raise SystemFailure(error.kind, str(error)) from error
+        except ValueError:
+            return None
+        return document if isinstance(document, dict) else None
 
     def tidy(self) -> None:
         """Remove what interrupted writes and visibility probes left behind; for the holder of the lease."""
