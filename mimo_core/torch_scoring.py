@@ -86,7 +86,7 @@ def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _psnr_y(a: torch.Tensor, b: torch.Tensor) -> float:
-    red, green, blue = a.to(torch.float32).sub_(b)
+    red, green, blue = a.to(torch.float64).sub_(b)
     error = red.mul_(LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2])
     return decibels(float(error.square_().sum(dtype=torch.float64)), error.numel(), _PEAK)
 

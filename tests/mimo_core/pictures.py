@@ -1,5 +1,6 @@
 """Image files made for the tests by other programs than the one under test: Pillow and tifffile."""
 
+import functools
 import io
 from typing import Any
 
@@ -53,8 +54,9 @@ def opened(data: bytes) -> Pillow.Image:
     return Pillow.open(io.BytesIO(data))
 
 
+@functools.cache
 def profile(space: str = "sRGB") -> bytes:
-    """A colour profile."""
+    """A colour profile; the same at every call, though it holds the time at which it was made."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
 
 
