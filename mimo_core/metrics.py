@@ -82,8 +82,8 @@ def psnr_y(a: Pixels, b: Pixels) -> float:
     weights = np.array([LUMA], np.float64)
     total = 0.0
     for strip in _strips(first, _STRIP_VALUES):
-        # Luma is linear, so that the difference of two is the luma of the difference, less the offset of 16. In float64:
-        # colours that cancel each other out leave little of float32's digits.
+        # Luma is linear: the difference of two is the luma of the difference, less the offset of 16. In float64,
+        # for colours that cancel each other out leave few digits of float32.
         difference = cv2.transform(np.subtract(first[strip], second[strip], dtype=np.float64), weights)
         total += cv2.norm(difference, cv2.NORM_L2SQR)
     return decibels(total, first.size // 3, float(np.iinfo(first.dtype).max))
