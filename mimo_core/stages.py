@@ -124,6 +124,7 @@ class Stages:
                     "the source has changed since the run was planned; start a new run to restore what is there now",
                 )
             sharp, problem = self._read_reference(row)
+            self._insist_on_scores(problem)
             made = self._read_restored(row)
         with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
             image = self._files.decode(file)
@@ -143,8 +144,7 @@ class Stages:
                     "(--size resizes both on purpose)",
                 )
                 reference = None
-            if problem is not None and self._recipe.evaluates:
-                raise ImageError(problem.kind, problem.message)
+            self._insist_on_scores(problem)
             given = self._given(made, pixels) if made is not None else None
         return Loaded(
             image, pixels, reference, given, problem, file.nbytes, reading.milliseconds, decoding.milliseconds
@@ -256,6 +256,11 @@ class Stages:
 
     def _sized(self, pixels: Pixels) -> Pixels:
         return pixels if self._recipe.size is None else resize_bilinear(pixels, self._recipe.size)
+
+    def _insist_on_scores(self, problem: Problem | None) -> None:
+        """Give an image up that cannot be scored, where that is all it is there for."""
+        if problem is not None and self._recipe.evaluates:
+            raise ImageError(problem.kind, problem.message)
 
     def _read_restored(self, row: PlanRow) -> bytes | None:
         if row.restored is None:

@@ -115,6 +115,24 @@ def test_what_another_tool_made_is_scored_as_it_is(pairs: Path, tmp_path: Path) 
     assert (scored["d.png"].status, scored["d.png"].error_kind) == ("failed", "not_found")
 
 
+def test_an_image_with_neither_reference_nor_result_is_left_out(pairs: Path, tmp_path: Path) -> None:
+    (tmp_path / "sharp").mkdir()
+    (tmp_path / "sharp" / "a.png").write_bytes((pairs / "sharp" / "a.png").read_bytes())
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "b").mkdir()
+    options = {"evaluates": True, "saves_images": False, "metrics": ALL, "model": "given", "engine": "identity"}
+    records = run(
+        pairs / "blurred",
+        tmp_path / "out",
+        weights=LITE,
+        reference=tmp_path / "sharp",
+        restored=tmp_path / "made",
+        **options,
+    ).records
+    assert (records["a.png"].status, records["a.png"].error_kind) == ("failed", "not_found")
+    assert (records["d.png"].status, records["d.png"].error_kind) == ("skipped", "reference_missing")
+
+
 def test_what_another_tool_made_in_colour_of_a_gray_image_is_scored_in_colour(pairs: Path, tmp_path: Path) -> None:
     sharp = photograph("sharp")[:60, :80]
     for name, image in (
