@@ -103,7 +103,7 @@ def _open(recipe: Recipe, weights: Weights | None, threads: int | None) -> Resto
     spec = SessionSpec(
         recipe.engine, recipe.device_type, recipe.precision, weights, threads=threads, streams=recipe.streams
     )
-    return Restorer(open_session(spec), TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch))
+    return Restorer(open_session(spec), TilePolicy.of(recipe))
 
 
 def _one(restorer: Restorer, image: Pixels) -> Pixels:

@@ -125,7 +125,7 @@ def choose(
         **aims(config),
     )
     # Refuses tiles that the overlap eats up before any work begins.
-    TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
+    TilePolicy.of(recipe)
     return recipe
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from mimo_core.errors import ImageError
 from mimo_core.preprocess import quantise
-from mimo_core.restorer import Restoration, Restorer
-from mimo_core.sessions import Pixels
+from mimo_core.recipe import Recipe
+from mimo_core.restorer import Restoration, Restorer, TilePolicy
+from mimo_core.sessions import Pixels, Session
 
 TURNS = 4
 
@@ -35,6 +36,16 @@ class EnsembleRestorer:
             for index, result in enumerate(self._restorer.restore(turned, tick)):
                 results[index] = _sum(results[index], result, turn)
         return [_mean(result, image) for result, image in zip(results, images, strict=True)]
+
+
+AnyRestorer = Restorer | EnsembleRestorer
+
+
+def restorer_by(recipe: Recipe, session: Session, *, keep_values: bool = False) -> AnyRestorer:
+    """Return what restores with the session as a recipe says; `keep_values` as for `Restorer`."""
+    together = recipe.ensemble > 1
+    restorer = Restorer(session, TilePolicy.of(recipe), keep_values=keep_values or together)
+    return EnsembleRestorer(restorer) if together else restorer
 
 
 def _sum(first: Restoration | ImageError, other: Restoration | ImageError, turn: int) -> Restoration | ImageError:

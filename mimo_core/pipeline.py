@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mimo_core.decoded import DecodedImages
-from mimo_core.ensemble import EnsembleRestorer
+from mimo_core.ensemble import AnyRestorer, restorer_by
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.faults import Faults
 from mimo_core.hardware import peak_memory
@@ -20,10 +20,10 @@ from mimo_core.plan import PlanRow, read_shard
 from mimo_core.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record
-from mimo_core.restorer import Restoration, Restorer, TilePolicy
+from mimo_core.restorer import Restoration, TilePolicy
 from mimo_core.scoring import open_scorer
 from mimo_core.sessions import Monitored, Session, SessionHost, SessionSpec, Telemetry
-from mimo_core.stages import AnyRestorer, Loaded, Stages
+from mimo_core.stages import Loaded, Stages
 from mimo_core.storage import Store
 from mimo_core.work import Task, TaskResult
 
@@ -148,9 +148,7 @@ class Pipeline:
             decoded: where decoded images are kept that may be wanted again.
         """
         self._output = output
-        self._keep_values = "psnr_float" in recipe.metrics or recipe.ensemble > 1
-        self._ensemble = recipe.ensemble > 1
-        self._policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
+        self._recipe = recipe
         self._board = ProgressBoard()
         self._clock = BusyClock()
         host = session if isinstance(session, SessionHost) else SessionHost(session)
@@ -242,10 +240,9 @@ class Pipeline:
     # Inferring
 
     def _infer_for_ever(self, session: Session) -> None:
-        single = Restorer(session, self._policy, keep_values=self._keep_values)
-        restorer = EnsembleRestorer(single) if self._ensemble else single
+        restorer = restorer_by(self._recipe, session, keep_values="psnr_float" in self._recipe.metrics)
         if restorer.calls == 1:
-            self._infer_in_groups(lambda group: self._infer(restorer, group), self._policy.batch_of)
+            self._infer_in_groups(lambda group: self._infer(restorer, group), TilePolicy.of(self._recipe).batch_of)
         else:
             with ThreadPoolExecutor(restorer.calls, "infer") as threads:
                 self._infer_in_groups(lambda group: threads.submit(self._infer, restorer, group), lambda *_: 1)

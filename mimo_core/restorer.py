@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.preprocess import crop_to, multiple_above, pad_to_multiple, quantise
+from mimo_core.recipe import Recipe
 from mimo_core.sessions import Pixels, Session, SessionOutOfMemoryError
 from mimo_core.tiling import BandBlender, Tile, TileGrid
 
@@ -43,6 +44,11 @@ class TilePolicy:
                 f"tiles of {self.tile[0]}x{self.tile[1]} leave nothing between overlaps of {self.overlap} pixels on "
                 f"each side: use larger tiles or a smaller --overlap"
             )
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "TilePolicy":
+        """The policy of a recipe."""
+        return cls(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
 
     def batch_of(self, height: int, width: int) -> int:
         """Return how many images (or tiles) of this size go into one call."""

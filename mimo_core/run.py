@@ -27,7 +27,7 @@ FORMAT = 1
 _DELETERS = 16
 _READERS = 16
 NAME = "run.json"
-SUMMARY = "summary.json"
+_SUMMARY = "summary.json"
 REPORT = "report.html"
 _FEATURES = "mimo.features_sha256"
 _PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless", "pyarrow", "ray")
@@ -144,7 +144,7 @@ class RunFolder:
             # Before its shards: a plan that is there is whole.
             self.store.delete(plan.COMMIT)
         self.store.delete_tree(plan.FOLDER)
-        self.store.delete(SUMMARY)
+        self.store.delete(_SUMMARY)
         self.store.delete(REPORT)
         self.store.delete(NAME)
 
@@ -216,16 +216,16 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write summary.json."""
-        self.store.write(SUMMARY, json.dumps(summary, indent=1, sort_keys=False).encode())
+        self.store.write(_SUMMARY, json.dumps(summary, indent=1, sort_keys=False).encode())
 
     def remove_summary(self) -> None:
         """Remove summary.json, because what it says will not be so any more."""
-        self.store.delete(SUMMARY)
+        self.store.delete(_SUMMARY)
 
     def summary(self) -> dict[str, Any] | None:
         """Return summary.json, None where it is missing or damaged."""
         try:
-            document = json.loads(self.store.read(SUMMARY))
+            document = json.loads(self.store.read(_SUMMARY))
         except ImageError as error:
             if error.kind in (ErrorKind.NOT_FOUND, ErrorKind.EMPTY):
                 return None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mimo_core import codecs
 from mimo_core.decoded import DecodedImages, Fetched, ImageFiles
-from mimo_core.ensemble import EnsembleRestorer
+from mimo_core.ensemble import AnyRestorer
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.faults import Faults
 from mimo_core.features import Features
@@ -23,7 +23,7 @@ from mimo_core.preprocess import resize_bilinear
 from mimo_core.progress import ProgressBoard
 from mimo_core.recipe import Recipe
 from mimo_core.records import Record, now
-from mimo_core.restorer import Restoration, Restorer
+from mimo_core.restorer import Restoration
 from mimo_core.scoring import Scorer
 from mimo_core.sessions import Pixels
 from mimo_core.storage import Store, read_url, redact
@@ -31,8 +31,6 @@ from mimo_core.work import Task
 
 if TYPE_CHECKING:
     from mimo_core.fid.features import FeatureExtractor
-
-AnyRestorer = Restorer | EnsembleRestorer
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from mimo_core.ensemble import EnsembleRestorer
+from mimo_core.ensemble import AnyRestorer, restorer_by
 from mimo_core.errors import ImageError, MimoError, UsageError
 from mimo_core.recipe import Recipe
-from mimo_core.restorer import Restorer, TilePolicy
 from mimo_core.sessions import Pixels, Session, SessionSpec, open_session
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class Again:
         # A session lives on one thread.
         self._thread = ThreadPoolExecutor(1, "again")
         self._session: Session | None = None
-        self._restorer: Restorer | EnsembleRestorer | None = None
+        self._restorer: AnyRestorer | None = None
         self._refusal: str | None = None
 
     def restore(self, pixels: Pixels) -> Pixels:
@@ -72,9 +71,7 @@ class Again:
                 streams=recipe.streams,
             )
         )
-        policy = TilePolicy(recipe.tile, recipe.overlap, recipe.call_pixels, recipe.batch)
-        single = Restorer(self._session, policy, keep_values=recipe.ensemble > 1)
-        self._restorer = EnsembleRestorer(single) if recipe.ensemble > 1 else single
+        self._restorer = restorer_by(recipe, self._session)
 
 
 def _weights(recipe: Recipe) -> tuple[Weights | None, CompiledModel | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.inspection import RunStatus, run_status
 from mimo_core.recipe import Recipe
 from mimo_core.records import part_numbers, read_part_table
-from mimo_core.run import SUMMARY, RunFolder
+from mimo_core.run import RunFolder
 from mimo_core.storage import Store
 
 MOST_ROWS = 1_000_000
@@ -100,7 +99,8 @@ def read_run(store: Store, label: str, most_rows: int = MOST_ROWS) -> RunData:
         UsageError: there is no run, or it has no record yet.
         SystemFailure: the storage fails, or a part is damaged.
     """
-    status = run_status(RunFolder(store), time.time())
+    folder = RunFolder(store)
+    status = run_status(folder, time.time())
     if status.manifest is None or not status.statistics.images:
         raise UsageError(f"{store} holds no records yet: there is nothing to report")
     numbers = list(part_numbers(store))
@@ -109,7 +109,7 @@ def read_run(store: Store, label: str, most_rows: int = MOST_ROWS) -> RunData:
         tables = [table for table in pool.map(lambda number: _columns(store, number), numbers[::stride]) if table]
     if not tables:
         raise UsageError(f"{store} holds no records any more: it is being started over")
-    return RunData(label, store, status, _summary(store), pa.concat_tables(tables, promote_options="default"))
+    return RunData(label, store, status, folder.summary() or {}, pa.concat_tables(tables, promote_options="default"))
 
 
 def labels_of(stores: Sequence[Store]) -> list[str]:
@@ -132,14 +132,3 @@ def _columns(store: Store, number: int) -> pa.Table | None:
             return None
         raise
     return table.select([name for name in _COLUMNS if name in table.column_names]).replace_schema_metadata(None)
-
-
-def _summary(store: Store) -> dict[str, Any]:
-    try:
-        return dict(json.loads(store.read(SUMMARY)))
-    except ImageError as error:
-        if error.kind is ErrorKind.NOT_FOUND:
-            return {}
-        raise
-    except ValueError:
-        return {}

@@ -1,6 +1,5 @@
 """The figures of one finished cell, from its records, its summary and its recipe."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
@@ -8,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimo_core import records
-from mimo_core.errors import ErrorKind, ImageError, UsageError
+from mimo_core.errors import UsageError
 from mimo_core.recipe import Recipe
-from mimo_core.run import SUMMARY, RunFolder
+from mimo_core.run import RunFolder
 from mimo_core.statistics import SCORES, Statistics
 from mimo_core.storage import Store
 from mimo_core.variants import parse_variant
@@ -56,8 +55,8 @@ def read_figures(store: Store) -> Figures:
     Raises:
         UsageError: there is no finished run.
     """
-    manifest = RunFolder(store).manifest()
-    summary = _summary(store)
+    folder = RunFolder(store)
+    manifest, summary = folder.manifest(), folder.summary()
     if manifest is None or summary is None:
         raise UsageError(f"{store} holds no finished run")
     recipe, statistics = manifest.recipe, records.scan(store)
@@ -95,16 +94,6 @@ def _restored(store: Store, columns: list[str]) -> pa.Table:
         table = records.read_part_table(store, number)
         tables.append(table.filter(pc.equal(table["status"], "restored")).select(columns))
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
-
-
-def _summary(store: Store) -> dict[str, float] | None:
-    try:
-        document: dict[str, float] = json.loads(store.read(SUMMARY))
-    except ImageError as error:
-        if error.kind is ErrorKind.NOT_FOUND:
-            return None
-        raise
-    return document
 
 
 def _means(statistics: Statistics) -> dict[str, float]:
