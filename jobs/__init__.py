@@ -1,1 +1,1 @@
-"""What a user starts: one module a job, each both `mimo <job>` and `python -m jobs.<job>`."""
+"""What `ray job submit` runs from a clone: one file a job. They are not installed; `mimo` is."""

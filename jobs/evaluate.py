@@ -1,18 +1,11 @@
-"""`mimo evaluate SOURCE REFERENCE OUTPUT`: restore in memory and score against ground truth."""
+"""`mimo evaluate` as a submitted job; it restores in memory and scores against ground truth.
+
+ray job submit --address http://HEAD:8265 --working-dir . -- python -m jobs.evaluate SOURCE REFERENCE OUTPUT
+"""
 
 import sys
-from collections.abc import Sequence
 
-from jobs.arguments import parse
-from jobs.main import entry
-from jobs.running import carry_out
-from mimo_core.config import EvaluateConfig
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the job; see `jobs.main.run` for the exit codes."""
-    return carry_out("evaluate", parse(EvaluateConfig, argv, "mimo evaluate"), argv)
-
+from mimo_core.cli.main import entry
 
 if __name__ == "__main__":
     entry("evaluate", sys.argv[1:])

@@ -1,66 +1,11 @@
-"""`mimo report OUTPUT [OUTPUT ...]`: one self-contained page about a run, several runs, or a sweep."""
+"""`mimo report` as a submitted job; it writes one page about runs or a sweep.
+
+ray job submit --address http://HEAD:8265 --working-dir . -- python -m jobs.report OUTPUT...
+"""
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-
-from jobs.arguments import parse
-from jobs.display import size
-from jobs.main import OK, entry
-from mimo_core.errors import ImageError, SystemFailure
-from mimo_core.run import REPORT
-from mimo_core.storage import Store, is_local
-
-
-class ReportConfig(BaseModel):
-    """Write one HTML page about the runs in OUTPUT: scores, speed, failures and pictures; it needs no network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    output: tuple[str, ...] = Field(
-        min_length=1, description="folder or bucket prefix of a run; several are compared; or one of a sweep"
-    )
-    to: str | None = Field(None, description=f"file to write (default: {REPORT} in the first OUTPUT)")
-    pictures: int = Field(4, ge=0, le=50, description="images shown of each group (best, usual, worst); 0 for none")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the job."""
-    config = parse(ReportConfig, argv, "mimo report")
-    # OpenCV and the templates, which `--help` need not load.
-    from mimo_core.report.build import build_report
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    with console.status("reading records") as status:
-        page = build_report(
-            [Store(output) for output in config.output],
-            config.pictures,
-            lambda left: status.update(f"reading pictures, {left} images left"),
-        )
-        folder, name = _target(config)
-        try:
-            folder.write(name, page.encode())
-        except (ImageError, SystemFailure) as error:
-            raise SystemFailure(
-                error.kind, f"the page cannot be written: {error}; name another place with --to FILE"
-            ) from error
-        folder.remove_leftovers()
-    print(f"{folder.show(name)} ({size(len(page.encode()))})")
-    return OK
-
-
-def _target(config: ReportConfig) -> tuple[Store, str]:
-    if config.to is None:
-        return Store(config.output[0]), REPORT
-    if is_local(config.to) and "://" not in config.to:
-        path = Path(config.to)
-        return Store(str(path.parent)), path.name
-    folder, _, name = config.to.rpartition("/")
-    return Store(folder), name
-
+from mimo_core.cli.main import entry
 
 if __name__ == "__main__":
     entry("report", sys.argv[1:])

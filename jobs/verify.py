@@ -1,47 +1,11 @@
-"""`mimo verify OUTPUT`: every image of the plan has one record, and every output is the file that was written."""
+"""`mimo verify` as a submitted job; it checks a finished run.
+
+ray job submit --address http://HEAD:8265 --working-dir . -- python -m jobs.verify OUTPUT
+"""
 
 import sys
-from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
-
-from jobs.arguments import parse
-from jobs.display import size
-from jobs.main import FAILED, OK, entry
-from mimo_core.inspection import Verification, verify_run
-from mimo_core.progress import count
-from mimo_core.run import RunFolder
-from mimo_core.storage import Store
-
-
-class VerifyConfig(BaseModel):
-    """Check the run in OUTPUT: one record for each image, and each output's SHA-256 as recorded."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    output: str = Field(description="folder or bucket prefix of the run")
-    max_shown: int = Field(20, ge=0, description="show this many defects")
-
-
-def main(argv: Sequence[str]) -> int:
-    """Run the job; the exit code is 1 if anything is not as the records say."""
-    config = parse(VerifyConfig, argv, "mimo verify")
-    console = Console(highlight=False, soft_wrap=True)
-    tally = Verification()
-    with console.status("verifying"):
-        for defect in verify_run(RunFolder(Store(config.output)), tally):
-            if defect is not None and tally.defects <= config.max_shown:
-                console.print(f"{defect.key}: {defect.problem}", markup=False)
-    if tally.defects > config.max_shown:
-        console.print(f"... and {tally.defects - config.max_shown} more")
-    console.print(
-        f"{count(tally.images, 'image')} of the plan, {count(tally.outputs, 'output')} hashed ({size(tally.bytes)}), "
-        f"{count(tally.defects, 'defect')}",
-        markup=False,
-    )
-    return FAILED if tally.defects else OK
-
+from mimo_core.cli.main import entry
 
 if __name__ == "__main__":
     entry("verify", sys.argv[1:])

@@ -60,3 +60,17 @@ class SystemFailure(MimoError):
 
     def __reduce__(self) -> tuple[type["SystemFailure"], tuple[ErrorKind, str]]:
         return type(self), (self.kind, str(self))
+
+
+class SessionOutOfMemoryError(MimoError):
+    """The accelerator has too little memory for this batch; a smaller batch or tile may fit."""
+
+
+class DeviceFaultError(SystemFailure):
+    """The accelerator failed: the session is dead and must be replaced by a new process."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.DEVICE, message)
+
+    def __reduce__(self) -> tuple[type["DeviceFaultError"], tuple[str]]:  # type: ignore[override]
+        return type(self), (str(self),)

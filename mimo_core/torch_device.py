@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from mimo_core.errors import ErrorKind, ImageError, SystemFailure
-from mimo_core.sessions.base import DeviceFaultError
+from mimo_core.errors import DeviceFaultError, ErrorKind, ImageError, SystemFailure
 
 
 def find_device(name: str) -> torch.device:

@@ -16,20 +16,11 @@ import numpy as np
 import torch
 import yaml
 
+from mimo_core.models.weights import build_network, load_weights
 from mimo_core.training.blur import Shake, photograph
-from mimo_core.training.config import PhotoData
-from mimo_core.training.sources import (
-    Pair,
-    average,
-    list_images,
-    list_pairs,
-    read_clips,
-    read_rgb,
-    sharp_tiles,
-    shrink,
-)
+from mimo_core.training.sources import Pair, average, list_images, list_pairs, read_clips, read_rgb, sharp_tiles, shrink
+from mimo_core.training.train_config import PhotoData
 from mimo_core.training.validation import restore, score_pairs
-from mimo_core.weights import build_network, load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Path(__file__).with_name("mimo-unet-lite.yaml")

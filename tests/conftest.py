@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mimo_core.errors import UsageError
-from mimo_core.fid.weights import Inception, find_inception
+from mimo_core.metrics.fid.inception import Inception, find_inception
 
 pytest_plugins = ["fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
 

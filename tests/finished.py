@@ -7,9 +7,9 @@ import inprocess
 import numpy as np
 import numpy.typing as npt
 
-from mimo_core.config import RestoreConfig
-from mimo_core.records import write_part
-from mimo_core.run import RunFolder, RunManifest
+from mimo_core.runs.config import RestoreConfig
+from mimo_core.runs.folder import RunFolder, RunManifest
+from mimo_core.runs.records import write_part
 from mimo_core.storage import Store
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -333,8 +333,8 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a very small network that changes pixels; the same at every call."""
     import torch
 
-    from mimo_core.network import MimoUNet
-    from mimo_core.weights import ModelSpec, save_weights
+    from mimo_core.models.network import MimoUNet
+    from mimo_core.models.weights import ModelSpec, save_weights
 
     torch.manual_seed(7)
     network = MimoUNet(width=8, num_res=1)

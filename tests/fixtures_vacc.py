@@ -39,8 +39,8 @@ def colourful_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a very small network whose residual depends much on colours, which most random ones' does not."""
     import torch
 
-    from mimo_core.network import MimoUNet
-    from mimo_core.weights import ModelSpec, save_weights
+    from mimo_core.models.network import MimoUNet
+    from mimo_core.models.weights import ModelSpec, save_weights
 
     torch.manual_seed(7)
     state = MimoUNet(8, 1, "bilinear").state_dict()
@@ -62,7 +62,7 @@ def compiled_folder(
     precisions: Sequence[str] = ("fp16",),
 ) -> str:
     """Export weights for VACC and compile them with the double; return the folder."""
-    from mimo_core.export.vacc import write_vacc_folder
+    from mimo_core.engines.export.vacc_folder import write_vacc_folder
 
     if str(DOUBLES) not in sys.path:
         sys.path.append(str(DOUBLES))

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mimo_core.faults import Faults
-from mimo_core.imagelist import list_images
-from mimo_core.pipeline import Pipeline, PipelineOptions
-from mimo_core.plan import Plan, write_plan
-from mimo_core.recipe import Recipe
-from mimo_core.records import Record
-from mimo_core.sessions import SessionSpec
+from mimo_core.datasets.imagelist import list_images
+from mimo_core.engines import SessionSpec
+from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.pipeline import Pipeline, PipelineOptions
+from mimo_core.inference.task import Task, TaskResult
+from mimo_core.models.weights import Weights, load_weights
+from mimo_core.runs.plan import Plan, write_plan
+from mimo_core.runs.recipe import Recipe
+from mimo_core.runs.record import Record
 from mimo_core.storage import Store
-from mimo_core.weights import Weights, load_weights
-from mimo_core.work import Task, TaskResult
 
 LITE = "golden:mimo-unet-lite"
 _DEFAULTS = {

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from mimo_core.errors import UsageError
 from mimo_core.report.comparison import comparison_page
 from mimo_core.report.content import run_page
-from mimo_core.report.data import labels_of, read_run
 from mimo_core.report.gallery import images_section
 from mimo_core.report.page import render
+from mimo_core.report.run_data import labels_of, read_run
 from mimo_core.report.sweep_page import is_sweep, sweep_page
 from mimo_core.storage import Store
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mimo_core.report.data import RunData, Values
 from mimo_core.report.measures import Histogram, Score, gains_of, histogram
+from mimo_core.report.run_data import RunData, Values
 
 MOST_POINTS = 3000
 """Images that a scatter plot shows: of more, as many spread evenly over the records."""

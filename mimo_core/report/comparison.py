@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mimo_core.progress import count
 from mimo_core.report.charts import difference_chart, distribution_chart, scatter_chart
 from mimo_core.report.content import (
     engine_of,
@@ -19,10 +18,10 @@ from mimo_core.report.content import (
     setup_section,
     speed_section,
 )
-from mimo_core.report.data import RunData
 from mimo_core.report.measures import PSNR, SSIM, mean_infer_rate, means_of, pace_of, paired
 from mimo_core.report.page import Page, Section, Table, Tile
-from mimo_core.report.wording import significant
+from mimo_core.report.run_data import RunData
+from mimo_core.wording import count, significant
 
 
 def comparison_page(runs: Sequence[RunData], images: Section | None) -> Page:

@@ -7,16 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 
 from mimo_core import __version__
-from mimo_core.features import RELIABLE
-from mimo_core.progress import count
+from mimo_core.metrics.definitions import METRICS
+from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
-from mimo_core.report.data import RunData
 from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of, pace_of, stage_means
 from mimo_core.report.page import Failures, Page, Section, Table, Tile
+from mimo_core.report.run_data import RunData
 from mimo_core.report.speed_charts import pace_chart, stages_chart
-from mimo_core.report.wording import duration, moment, share, significant, size
-from mimo_core.scoring import METRICS
-from mimo_core.statistics import Statistics
+from mimo_core.runs.statistics import Statistics
+from mimo_core.wording import count, duration, moment, share, significant, size
 
 _EXAMPLES = 5
 _STATES = {

@@ -6,10 +6,10 @@ import math
 import string
 from collections.abc import Callable, Sequence
 
-from mimo_core.report.data import RunData
 from mimo_core.report.measures import PSNR, SSIM
 from mimo_core.report.page import Card, Gallery, Picture, Section, Table
 from mimo_core.report.pictures import DIFFERENCE_LEVELS, Encoded, Shot, encode_shots, load_shots
+from mimo_core.report.run_data import RunData
 from mimo_core.report.selection import choose_images
 
 PICTURE_BYTES = 7_000_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimo_core.report.data import RunData, Values
-from mimo_core.scoring import METRICS
-from mimo_core.statistics import STAGES, Mean
+from mimo_core.metrics.definitions import METRICS
+from mimo_core.report.run_data import RunData, Values
+from mimo_core.runs.statistics import STAGES, Mean
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mimo_core import codecs
-from mimo_core.containers import Metadata
-from mimo_core.containers.directory import read_directories
 from mimo_core.errors import ImageError, MimoError, UsageError
-from mimo_core.metrics import as_8bit
-from mimo_core.preprocess import resize_bilinear
-from mimo_core.report.again import Again
-from mimo_core.report.data import RunData
+from mimo_core.images import codecs
+from mimo_core.images.containers import Metadata
+from mimo_core.images.containers.directory import read_directories
+from mimo_core.images.pixels import Pixels, as_8bit
+from mimo_core.images.resizing import resize_bilinear
+from mimo_core.report.rerun import Again
+from mimo_core.report.run_data import RunData
 from mimo_core.report.selection import Choice
-from mimo_core.sessions import Pixels
 from mimo_core.storage import read_url
 
 DIFFERENCE_LEVELS = 40

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimo_core.report.data import RunData, Values
 from mimo_core.report.measures import PSNR, gains_of
+from mimo_core.report.run_data import RunData, Values
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mimo_core.report.charts import HEIGHT, Chart, Rows, Spec, colour_by, series_colours
 from mimo_core.report.measures import Pace
-from mimo_core.report.wording import duration
+from mimo_core.wording import duration
 
 
 def pace_chart(pace: Pace) -> Chart:

@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from mimo_core.errors import UsageError
 from mimo_core.report.charts import Chart, Rows, Spec, colour_by, series_colours
 from mimo_core.report.content import footer
-from mimo_core.report.data import read_run
 from mimo_core.report.gallery import images_section
 from mimo_core.report.measures import PSNR, SSIM
 from mimo_core.report.page import Page, Section, Table, Tile
-from mimo_core.report.wording import significant
+from mimo_core.report.run_data import read_run
 from mimo_core.storage import Store
 from mimo_core.sweep.cells import FOLDER
-from mimo_core.sweep.config import DATA
 from mimo_core.sweep.figures import Figures
 from mimo_core.sweep.folder import NAME, SweepFolder
 from mimo_core.sweep.results import Result
+from mimo_core.sweep.sweep_config import DATA
 from mimo_core.sweep.table import Grid, grid_of
+from mimo_core.wording import significant
 
 _BAR = 26
 

@@ -1,7 +1,7 @@
 """The single door to storage: stores (folders and buckets), single URLs, and the names of both."""
 
 from mimo_core.storage.entry import Entry
-from mimo_core.storage.faults import Retries
+from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.names import check_key, is_key, is_local, join, redact, redact_text, safe_key, scheme_of
 from mimo_core.storage.store import Store, info_url, open_url, read_url
 

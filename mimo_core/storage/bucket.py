@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
 from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
-from mimo_core.storage.faults import Retries
-from mimo_core.storage.s3_faults import code_of, is_transient, s3_fault
+from mimo_core.storage.file_errors import Retries
+from mimo_core.storage.s3_errors import code_of, is_transient, s3_fault
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
@@ -36,12 +36,11 @@ class S3Prefix:
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
-    def fetch(self, key: str, max_bytes: int | None, version_id: str | None = None) -> tuple[bytes, Entry]:
+    def fetch(self, key: str, max_bytes: int | None) -> tuple[bytes, Entry]:
         """The bytes and the entry of an object, in one request."""
-        extra = {"VersionId": version_id} if version_id else {}
 
         async def act(fs: Any) -> tuple[bytes, Entry]:
-            answer = await fs._call_s3("get_object", Bucket=self.bucket, Key=self._full(key), **extra)
+            answer = await fs._call_s3("get_object", Bucket=self.bucket, Key=self._full(key))
             body, size = answer["Body"], answer["ContentLength"]
             if max_bytes is not None and size > max_bytes:
                 body.close()

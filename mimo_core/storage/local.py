@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure
 from mimo_core.storage.entry import Entry
-from mimo_core.storage.faults import Retries, is_transient_os_error, read_fault, write_fault
+from mimo_core.storage.file_errors import Retries, is_transient_os_error, read_fault, write_fault
 from mimo_core.storage.names import TEMPORARY
 from mimo_core.storage.regular import entry_of, open_regular, refuse_larger
 

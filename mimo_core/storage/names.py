@@ -220,3 +220,10 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def extension(key: str) -> str:
+    """The extension of a key's last segment with its dot, as it is written; empty where there is none."""
+    name = key.rpartition("/")[2]
+    stem, dot, end = name.rpartition(".")
+    return dot + end if stem.strip(".") else ""

@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure, UsageError
 from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
-from mimo_core.storage.faults import Retries, is_transient_os_error, read_fault, write_fault
+from mimo_core.storage.file_errors import Retries, is_transient_os_error, read_fault, write_fault
 from mimo_core.storage.names import TEMPORARY, redact
 
 T = TypeVar("T")

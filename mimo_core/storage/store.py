@@ -9,7 +9,7 @@ from uuid import uuid4
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.storage.bucket import S3Prefix
 from mimo_core.storage.entry import Entry
-from mimo_core.storage.faults import Retries
+from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.local import LocalFolder
 from mimo_core.storage.names import check_key, join_raw, locate, redact
 from mimo_core.storage.other import FsspecFolder, WebFolder
@@ -186,7 +186,7 @@ def _open(url: str, retries: Retries) -> Store:
 def read_url(url: str, *, max_bytes: int | None = None, retries: Retries | None = None) -> tuple[bytes, Entry]:
     """The bytes, size and version of one file by its absolute path or URL (presigned ones included).
 
-    `s3://bucket/key?versionId=ID` reads that version. The entry's key is the URL, redacted.
+    The entry's key is the URL, redacted.
     """
     backend, key = _single(url, retries)
     data, entry = backend.fetch(key, max_bytes)
@@ -204,17 +204,6 @@ def open_url(url: str, *, retries: Retries | None = None) -> io.BufferedReader:
     """One file by its path or URL, to read in pieces and to seek in."""
     backend, key = _single(url, retries)
     return open_backend(backend, key)
-
-
-class _Version:
-    """An S3 object in the version that its URL names."""
-
-    def __init__(self, bucket: S3Prefix, version_id: str) -> None:
-        self._bucket = bucket
-        self._version_id = version_id
-
-    def fetch(self, key: str, max_bytes: int | None) -> tuple[bytes, Entry]:
-        return self._bucket.fetch(key, max_bytes, self._version_id)
 
 
 def _single(url: str, retries: Retries | None) -> tuple[_Backend, str]:

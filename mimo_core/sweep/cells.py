@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mimo_core.config import EvaluateConfig
 from mimo_core.errors import UsageError
+from mimo_core.runs.config import EvaluateConfig
 from mimo_core.storage import redact
-from mimo_core.sweep.config import DATA, Choice, Choices, SweepConfig
+from mimo_core.sweep.sweep_config import DATA, Choice, Choices, SweepConfig
 
 FOLDER = "cells"
 # In the order of names. What stands here is told by its value alone; other choices are named too, as `tile96x160`.

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mimo_core import records
 from mimo_core.errors import UsageError
-from mimo_core.recipe import Recipe
-from mimo_core.run import RunFolder
-from mimo_core.statistics import SCORES, Statistics
+from mimo_core.models.variants import parse_variant
+from mimo_core.runs import records
+from mimo_core.runs.folder import RunFolder
+from mimo_core.runs.recipe import Recipe
+from mimo_core.runs.statistics import SCORES, Statistics
 from mimo_core.storage import Store
-from mimo_core.variants import parse_variant
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]]) -> float | Non
         return None
     import torch
 
-    from mimo_core.network import MimoUNet, gflops
+    from mimo_core.models.network import MimoUNet, gflops
 
     with torch.device("meta"):
         network = MimoUNet(*spec)
@@ -128,7 +128,7 @@ def _parameters(recipe: Recipe) -> float | None:
         return None
     import torch
 
-    from mimo_core.network import MimoUNet, count_parameters
+    from mimo_core.models.network import MimoUNet, count_parameters
 
     with torch.device("meta"):
         return count_parameters(MimoUNet(*spec)) / 1e6

@@ -7,15 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from mimo_core import records
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
-from mimo_core.run import NAME as RUN
+from mimo_core.runs import records
+from mimo_core.runs.folder import NAME as RUN
 from mimo_core.storage import Store, redact
 from mimo_core.sweep.cells import FOLDER, Cell, baseline_of
 from mimo_core.sweep.comparison import Difference, paired_difference
-from mimo_core.sweep.config import SweepConfig
 from mimo_core.sweep.figures import read_figures, read_scores
 from mimo_core.sweep.results import Result
+from mimo_core.sweep.sweep_config import SweepConfig
 from mimo_core.sweep.table import comma_separated, markdown
 
 FORMAT = 1

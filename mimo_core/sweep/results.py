@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mimo_core.sweep.comparison import Difference
-from mimo_core.sweep.config import Choices
 from mimo_core.sweep.figures import Figures
+from mimo_core.sweep.sweep_config import Choices
 
 Status = Literal["done", "not_run"]
 

@@ -9,9 +9,9 @@ from typing import Any
 from mimo_core.storage import redact
 from mimo_core.sweep.cells import short_weights
 from mimo_core.sweep.comparison import Difference
-from mimo_core.sweep.config import DATA
 from mimo_core.sweep.figures import Figures
 from mimo_core.sweep.results import Result
+from mimo_core.sweep.sweep_config import DATA
 
 _ELSEWHERE = frozenset({DATA, "engine", "precision", "device", "size", "ensemble"})
 _SCORES = (("psnr", "PSNR dB", ".3f"), ("ssim", "SSIM", ".4f"))

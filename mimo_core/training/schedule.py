@@ -2,7 +2,7 @@
 
 import math
 
-from mimo_core.training.config import TrainConfig
+from mimo_core.training.train_config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:

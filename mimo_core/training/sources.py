@@ -10,8 +10,8 @@ import numpy as np
 
 from mimo_core.errors import UsageError
 from mimo_core.training.blur import Pixels, Shake, photograph_scene
-from mimo_core.training.config import pair_folders
-from mimo_core.training.gallery import Gallery
+from mimo_core.training.photo_cache import Gallery
+from mimo_core.training.train_config import pair_folders
 
 PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
-from mimo_core.network import MimoUNet
-from mimo_core.training.config import TrainConfig
-from mimo_core.variants import parse_variant
-from mimo_core.weights import ModelSpec, Weights, load_weights
+from mimo_core.models.network import MimoUNet
+from mimo_core.models.variants import parse_variant
+from mimo_core.models.weights import ModelSpec, Weights, load_weights
+from mimo_core.training.train_config import TrainConfig
 
 DEFAULT_MODEL = "mimo-unet-lite"
 _BRANCH = 0.2

@@ -10,21 +10,21 @@ from torch import nn
 
 from mimo_core.errors import MimoError, UsageError
 from mimo_core.hardware import Hardware
-from mimo_core.network import Interpolation, MimoUNet
+from mimo_core.models.network import Interpolation, MimoUNet
+from mimo_core.models.variants import parse_variant
+from mimo_core.models.weights import ModelSpec, save_weights
 from mimo_core.training import checkpoints
 from mimo_core.training.checkpoints import Checkpoint, Exact
-from mimo_core.training.config import TrainConfig
-from mimo_core.training.data import Batch, Loader, open_mixture
 from mimo_core.training.ema import MovingAverage
+from mimo_core.training.loader import Batch, Loader, open_mixture
 from mimo_core.training.log import Log, Meter, Progress
 from mimo_core.training.losses import decibel_loss, multi_scale_loss
 from mimo_core.training.optimizer import make_optimizer
 from mimo_core.training.schedule import crop_of, learning_rate, progress_of
 from mimo_core.training.start import choose_means, open_network
+from mimo_core.training.train_config import TrainConfig
 from mimo_core.training.validation import Score, Validation
 from mimo_core.training.workers import join_workers
-from mimo_core.variants import parse_variant
-from mimo_core.weights import ModelSpec, save_weights
 
 # What may differ between the parts of a resumed training: where, on what and how long it runs, and what is told of it.
 _FREE_TO_CHANGE = frozenset(

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mimo_core.metrics import psnr, ssim
-from mimo_core.network import MULTIPLE, MimoUNet
+from mimo_core.metrics.psnr_ssim import psnr, ssim
+from mimo_core.models.network import MULTIPLE, MimoUNet
 from mimo_core.training.blur import Pixels
-from mimo_core.training.config import ValidationData
 from mimo_core.training.sources import Pair, list_pairs, read_rgb
+from mimo_core.training.train_config import ValidationData
 
 SELF_PSNR_CAP = 60.0
 """Where an image is restored to itself its PSNR has no limit; the mean counts at most this."""

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from mimo_core.training.config import TrainConfig
+from mimo_core.training.train_config import TrainConfig
 
 
 @dataclass(frozen=True)

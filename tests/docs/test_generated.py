@@ -7,13 +7,14 @@ from typing import Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from jobs.arguments import option
-from jobs.report import ReportConfig
-from jobs.sweep import SweepArguments
-from mimo_core.config import EvaluateConfig, RestoreConfig
+from mimo_core.cli.arguments import option
+from mimo_core.cli.report import ReportConfig
+from mimo_core.cli.sweep import SweepArguments
 from mimo_core.errors import ErrorKind
-from mimo_core.records import SCHEMA_VERSION, STATUSES, describe_columns
-from mimo_core.training.config import TrainConfig
+from mimo_core.runs.config import EvaluateConfig, RestoreConfig
+from mimo_core.runs.record import STATUSES
+from mimo_core.runs.records import SCHEMA_VERSION, describe_columns
+from mimo_core.training.train_config import TrainConfig
 
 JOBS = {
     "mimo restore SOURCE OUTPUT": RestoreConfig,

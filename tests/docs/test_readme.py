@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from jobs.arguments import parse
-from jobs.main import JOBS
-from mimo_core.config import RestoreConfig
-from mimo_core.records import Record, write_part
+from mimo_core.cli.arguments import parse
+from mimo_core.cli.main import JOBS
+from mimo_core.runs.config import RestoreConfig
+from mimo_core.runs.record import Record
+from mimo_core.runs.records import write_part
 from mimo_core.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,92 @@
+"""The `mimo` command: finds the job by name and turns its outcome into an exit code."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from mimo_core import __version__
+from mimo_core.cli.interruption import INTERRUPTED, end_now
+from mimo_core.errors import MimoError, UsageError
+
+JOBS = {
+    "restore": "restore every image of a folder, bucket or list",
+    "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
+    "sweep": "evaluate a grid of choices, and end in one table",
+    "status": "show how far a run is, from any machine, while it works or after",
+    "report": "write one page about a run, several runs or a sweep: scores, speed, failures, pictures",
+    "verify": "check a finished run: every image once, every output as its record says",
+    "weights": "list, inspect and convert network weights",
+    "export": "write a network as ONNX, for other runtimes and compilers",
+    "quantize": "prepare weights for int8, with a report of what that costs",
+    "train": "train or fine-tune weights",
+    "bench": "measure restoring on this machine",
+}
+
+OK, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `mimo JOB ...` and return the exit code: 0, or 3 if images failed, 2 wrong use, 130 interrupted, 1 else."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print_help()
+        return OK if arguments else USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"mimo {__version__}")
+        return OK
+    job = arguments[0]
+    if job not in JOBS:
+        print(f"mimo: no job is named {job!r}; there are {', '.join(JOBS)}", file=sys.stderr)
+        return USAGE
+    return run(job, arguments[1:])
+
+
+def run(job: str, argv: Sequence[str]) -> int:
+    """Run one job with its arguments; errors become a line on standard error and an exit code."""
+    try:
+        return int(import_module(f"mimo_core.cli.{job}").main(list(argv)))
+    except UsageError as error:
+        print(f"mimo {job}: {error}", file=sys.stderr)
+        return USAGE
+    except MimoError as error:
+        print(f"mimo {job}: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print(f"mimo {job}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`mimo status | head`): nothing is left to say.
+        sys.stderr.close()
+        return FAILED
+
+
+def entry(job: str, argv: Sequence[str]) -> NoReturn:
+    """Run one job as a process of its own (`python -m jobs.<job>`)."""
+    leave(run(job, argv))
+
+
+def cli() -> NoReturn:
+    """Run `mimo`."""
+    leave(main())
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with this exit code."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code == INTERRUPTED:
+        end_now()
+    sys.exit(code)
+
+
+def _print_help() -> None:
+    print("usage: mimo JOB [arguments]\n\nRestore (deblur) and evaluate huge image archives with MIMO-UNet.\n\njobs:")
+    width = max(map(len, JOBS))
+    for name, text in JOBS.items():
+        print(f"  {name:<{width}}  {text}")
+    print("\n`mimo JOB --help` shows a job's arguments.")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,83 @@
+"""Carrying a run out from the command line: what a person sees of it, its interruption and its exit code."""
+
+import shlex
+from collections.abc import Callable, Sequence
+
+from mimo_core.cli.display import Display
+from mimo_core.cli.interruption import INTERRUPTED, interruptible
+from mimo_core.cli.main import FAILED, OK, SOME_FAILED, leave
+from mimo_core.errors import SystemFailure
+from mimo_core.runs.config import RunConfig
+from mimo_core.storage import redact
+
+
+def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
+    """Work on the run until it is finished, and print what became of it.
+
+    Args:
+        job: its name, as in `mimo restore`.
+        config: what was asked for.
+        argv: how, to say which command goes on after an interruption.
+
+    Returns:
+        The exit code; see `mimo_core.cli.main.run`.
+    """
+    if config.dry_run:
+        from mimo_core.cli.dry_run import rehearse
+
+        return rehearse(config)
+
+    def work(display: Display) -> int:
+        # Ray takes a second to import, which `--help` need not.
+        from mimo_core.cli.outcome import print_outcome
+        from mimo_core.distributed.driver import run
+
+        outcome = run(config, display)
+        display.finish()
+        print_outcome(outcome, config)
+        return SOME_FAILED if outcome.statistics.failed or outcome.statistics.skipped else OK
+
+    return attempt(job, work, how_to_resume(job, config, argv))
+
+
+def attempt(job: str, work: Callable[[Display], int], resumption: str) -> int:
+    """Do the work of a job that can be resumed, and say how to go on with it where it is stopped.
+
+    Args:
+        job: its name, as in `mimo restore`.
+        work: what is to be done; its exit code is returned.
+        resumption: in words, in mid-sentence, which command goes on.
+    """
+    with Display() as display:
+
+        def farewell(cause: str) -> None:
+            display.finish()
+            display.say(f"stopped by {cause}; what is committed stays; {resumption}")
+
+        with interruptible(farewell) as interruption:
+            try:
+                return work(display)
+            except BaseException as error:
+                # An interrupted library may raise something else than the interruption.
+                if interruption.happened:
+                    interruption.say_farewell()
+                    leave(INTERRUPTED)
+                if not isinstance(error, SystemFailure):
+                    raise
+                display.finish()
+                display.say(f"mimo {job}: {error}")
+                display.say(f"What is committed stays. Once that is mended: {resumption}")
+                return FAILED
+
+
+def how_to_resume(job: str, config: RunConfig, argv: Sequence[str]) -> str:
+    """Return in words, in mid-sentence, which command goes on with a run that was stopped."""
+    if config.mode == "overwrite":
+        # Once more, it would begin by removing what is committed.
+        return "the same command without --mode overwrite goes on from here"
+    return same_command(job, argv)
+
+
+def same_command(job: str, argv: Sequence[str]) -> str:
+    """Return that the same command goes on, with the command."""
+    return f"the same command goes on from here:\n  mimo {job} {shlex.join(map(redact, argv))}"

@@ -1,0 +1,103 @@
+"""`mimo status OUTPUT`: how far a run is, from any machine, while it works or after."""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mimo_core.cli.arguments import parse
+from mimo_core.cli.main import OK, SOME_FAILED
+from mimo_core.runs.folder import RunFolder
+from mimo_core.runs.inspection import RunStatus, run_status
+from mimo_core.storage import Store
+from mimo_core.wording import duration
+
+
+class StatusConfig(BaseModel):
+    """Show how far the run in OUTPUT is, from its folder alone; nothing is changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    output: str = Field(description="folder or bucket prefix of the run")
+    as_json: bool = Field(False, description="print one JSON document")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job; the exit code is 3 for a finished run in which images failed or were left out, else 0."""
+    config = parse(StatusConfig, argv, "mimo status")
+    status = run_status(RunFolder(Store(config.output)), time.time())
+    if config.as_json:
+        print(json.dumps(_document(status), indent=1))
+    else:
+        _print(status)
+    statistics = status.statistics
+    return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
+
+
+def _document(status: RunStatus) -> dict[str, object]:
+    plan = status.plan
+    return {
+        "state": status.state,
+        "images": plan.num_images if plan is not None else None,
+        "shards": plan.num_shards if plan is not None else None,
+        "shards_done": status.shards_done,
+        "records": status.statistics.to_json(),
+        "driver": status.driver,
+        "driver_age_seconds": status.driver_age,
+        "recipe": status.manifest.recipe.model_dump(mode="json") if status.manifest is not None else None,
+    }
+
+
+def _print(status: RunStatus) -> None:
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_row("state", status.state)
+    statistics, plan = status.statistics, status.plan
+    if plan is not None:
+        share = 100 * statistics.images / plan.num_images
+        table.add_row("committed", f"{statistics.images}/{plan.num_images} images ({share:.1f}%)")
+        table.add_row("shards", f"{status.shards_done}/{plan.num_shards}")
+    table.add_row("restored", str(statistics.restored))
+    table.add_row("failed", _counted(statistics.failed, statistics.error_kinds))
+    if statistics.skipped:
+        table.add_row("skipped", _counted(statistics.skipped, statistics.notes))
+    if status.manifest is not None:
+        table.add_row("model", escape(status.manifest.recipe.described()))
+    if status.driver is not None and status.driver_age is not None:
+        driver = status.driver
+        seen = f"process {driver['pid']} on {driver['host']}"
+        if status.state in ("working", "planning"):
+            table.add_row("driver", f"{seen}, last heard of {duration(math.ceil(status.driver_age))} ago")
+            for name, value in _live(driver.get("progress", {})):
+                table.add_row(name, value)
+        else:
+            table.add_row("last driver", f"{seen}, {duration(math.ceil(status.driver_age))} ago")
+    console.print(table)
+    for failure in statistics.first_failures:
+        console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
+    if status.state == "interrupted":
+        console.print("no driver works on this run: the command that began it goes on from here")
+
+
+def _counted(number: int, kinds: dict[str, int]) -> str:
+    told = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+    return f"{number} ({told})" if told else str(number)
+
+
+def _live(progress: dict[str, float]) -> list[tuple[str, str]]:
+    if not progress.get("total"):
+        return []
+    rows = [
+        ("in progress", f"{progress['done']:.0f}/{progress['total']:.0f} images, {progress['failed']:.0f} failed"),
+        ("speed", f"{progress['rate_now']:.3g} images/s now, {progress['rate_run']:.3g} over the run"),
+        ("workers", f"{progress['workers']:.0f}"),
+    ]
+    if progress.get("seconds_left") is not None:
+        rows.append(("time left", duration(math.ceil(progress["seconds_left"]))))
+    return rows

@@ -1,0 +1,237 @@
+"""The image list: what SOURCE names (folder, prefix, glob, one image, a list file), one entry an image, streaming."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from mimo_core.datasets.globs import Glob, has_magic, matches_any
+from mimo_core.datasets.list_files import LIST_EXTENSIONS, list_extension, read_list
+from mimo_core.datasets.references import References, is_image_name
+from mimo_core.errors import UsageError
+from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
+
+_WEB = ("http", "https")
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image of a list.
+
+    Attributes:
+        key: relative path with `/`, the name of the image in the run.
+        source: absolute path or URL, exactly as it is to be read.
+        reference: path or URL of the ground truth, None where none is asked for. It need not exist: then the image's
+            record will say so.
+        restored: path or URL of what another tool made of it, None where it is to be restored.
+        size: bytes, and
+        version: modification time in ns or etag, as the listing knew them; None for rows of list files, web addresses
+            and what is no regular file.
+    """
+
+    key: str
+    source: str
+    reference: str | None = None
+    size: int | None = None
+    version: str | None = None
+    restored: str | None = None
+
+
+def list_images(
+    source: str,
+    *,
+    include: tuple[str, ...] = (),
+    reference: str | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[ImageEntry]:
+    """List the images of a folder or prefix (recursively), a glob, a single image, or a list file.
+
+    Folders and globs give what is an image by name, whatever it is (a FIFO or a dangling link named `.png` becomes a
+    failed record later, not a silent gap), in the order of their keys' bytes. `include` adds what matches these globs:
+    without `/` against the name, with `/` against the whole key. macOS' sidecars (`._x.jpg`) are left alone. Rows of a
+    list file come in its order, all of them.
+
+    `reference` is a folder or prefix where each image's ground truth lies under its key, or as the layouts of the data
+    sets have it (`References`); a list's own column `reference` comes first. It may be the source itself: what it holds
+    of references is not listed then. `note` is told in the end, in a line, which references belong to no image.
+
+    The nature of SOURCE is checked at once; listing itself streams while the iterator is used.
+
+    Raises:
+        UsageError: nothing there, or nothing that is an image; while listing, two images that would have one reference.
+        SystemFailure: a folder that cannot be listed, missing credentials, no such bucket.
+    """
+    root, found = _choose(source, include)
+    if reference is not None:
+        pairing = References(reference, root)
+        found = _paired(_some(_inputs(found, pairing), source, include), pairing, note)
+    else:
+        found = _some(found, source, include)
+    # Pairs are found by the names that the storage has.
+    return found if root is None else map(_safely_named, found)
+
+
+def _choose(source: str, include: tuple[str, ...]) -> tuple[str | None, Iterator[ImageEntry]]:
+    """The folder or prefix that keys are relative to, None where there is none, and the images."""
+    if scheme_of(source) in _WEB:
+        return None, _web(source)
+    path = Store(source).url
+    if is_local(source):
+        if Path(path).is_dir():
+            return path, _folder(path, include)
+        if os.path.lexists(path):
+            return None, _single(path, True)
+    elif not source.endswith("/") and "/" in path.partition("://")[2]:
+        if _named_as_file(path) and info_url(path) is not None:
+            return None, _single(path, True)
+        if next(Store(path).list(), None) is not None:
+            return path, _folder(path, include)
+    elif next(Store(path).list(), None) is not None:
+        return path, _folder(path, include)
+    if has_magic(path):
+        return Glob(path).root, _glob(path, include)
+    raise UsageError(f"there is nothing at {redact(source)}")
+
+
+def _named_as_file(path: str) -> bool:
+    return list_extension(path) is not None or is_image_name(path)
+
+
+def _some(entries: Iterator[ImageEntry], source: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+    from mimo_core.images.extensions import IMAGE_EXTENSIONS
+
+    first = next(entries, None)
+    if first is None:
+        names = " ".join(sorted(IMAGE_EXTENSIONS))
+        also = f" and nothing matches {', '.join(include)}" if include else "; --include widens the choice"
+        raise UsageError(f"no images in {redact(source)}: nothing is named {names}{also}")
+    yield first
+    yield from entries
+
+
+def _folder(path: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+    store = Store(path)
+    for entry in store.list():
+        if is_image_name(entry.key) or matches_any(include, entry.key):
+            yield _of(store, entry)
+
+
+def _of(store: Store, entry: Entry) -> ImageEntry:
+    return ImageEntry(entry.key, store.url_of(entry.key), None, entry.size, entry.version)
+
+
+def _safely_named(entry: ImageEntry) -> ImageEntry:
+    key = safe_key(entry.key)
+    return entry if key == entry.key else replace(entry, key=key)
+
+
+def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+    from mimo_core.images.extensions import IMAGE_EXTENSIONS
+
+    glob = Glob(pattern)
+    store = Store(glob.root)
+    # A pattern that spells another extension out (`*.dat`) asks for just that.
+    widened = bool(glob.extension) and glob.extension not in IMAGE_EXTENSIONS
+    for entry in glob.walk(store):
+        if widened or is_image_name(entry.key) or matches_any(include, entry.key):
+            yield _of(store, entry)
+
+
+def _single(path: str, exists: bool) -> Iterator[ImageEntry]:
+    if list_extension(path) is not None and exists:
+        return _listed(path)
+    name = path.rpartition("/")[2]
+    if not is_image_name(name):
+        raise UsageError(
+            f"{redact(path)} is neither a folder nor an image by name nor a list ({' '.join(LIST_EXTENSIONS)})"
+        )
+    entry = info_url(path) if not is_local(path) or Path(path).is_file() else None
+    return iter(
+        [ImageEntry(safe_key(name), Store(path.rpartition("/")[0] or "/").url_of(name), None)]
+        if entry is None
+        else [ImageEntry(safe_key(name), path, None, entry.size, entry.version)]
+    )
+
+
+def _web(source: str) -> Iterator[ImageEntry]:
+    path = unquote(urlsplit(source).path)
+    if list_extension(path) is not None:
+        return _listed(source)
+    name = path.rpartition("/")[2]
+    if not is_image_name(name):
+        raise UsageError(
+            f"{redact(source)}: a web address cannot be listed; give one image, or a list ({' '.join(LIST_EXTENSIONS)})"
+        )
+    return iter([ImageEntry(safe_key(name), source)])
+
+
+# -- list files -------------------------------------------------------------------------------------------------------
+
+
+def _listed(path: str) -> Iterator[ImageEntry]:
+    folder = _folder_of(path)
+    for place, row in read_list(path):
+        if not row.source:
+            raise UsageError(f"{redact(path)}, {place}: the source is empty")
+        source = _absolute(folder, row.source)
+        reference = _absolute(folder, row.reference) if row.reference else None
+        key = row.key or _key_of(folder, source)
+        yield ImageEntry(key if row.key else safe_key(key), source, reference)
+
+
+def _folder_of(path: str) -> str:
+    if scheme_of(path) in _WEB:
+        parts = urlsplit(path)
+        return parts._replace(path=parts.path.rpartition("/")[0], query="", fragment="").geturl()
+    return path.rpartition("/")[0] or "/"
+
+
+def _absolute(folder: str, source: str) -> str:
+    """A source of a list: absolute as it is, relative ones against the list's folder."""
+    if re.match(r"^[A-Za-z][A-Za-z0-9+.\-]+://", source):
+        return source
+    if source.startswith("/"):
+        return source
+    if is_local(folder):
+        return os.path.normpath(f"{folder}/{source}")
+    while source.startswith(("./", "../")):
+        dots, _, source = source.partition("/")
+        folder = folder.rpartition("/")[0] if dots == ".." else folder
+    return f"{folder}/{source}"
+
+
+def _key_of(folder: str, source: str) -> str:
+    """The key of a source without one: relative to the list's folder, else its whole path with host or bucket."""
+    inside = folder.rstrip("/") + "/"
+    if source.startswith(inside):
+        name = source[len(inside) :]
+        return unquote(urlsplit(name).path) if scheme_of(source) in _WEB else name
+    if is_local(source):
+        return Store(source).url.lstrip("/")
+    rest = source.partition("://")[2]
+    if scheme_of(source) in _WEB:
+        parts = urlsplit(source)
+        return f"{parts.netloc.rpartition('@')[2]}{unquote(parts.path)}"
+    return redact(rest)
+
+
+# -- references -------------------------------------------------------------------------------------------------------
+
+
+def _inputs(entries: Iterator[ImageEntry], pairing: References) -> Iterator[ImageEntry]:
+    return (entry for entry in entries if entry.reference is not None or pairing.is_input(entry.key))
+
+
+def _paired(
+    entries: Iterator[ImageEntry], pairing: References, note: Callable[[str], None] | None
+) -> Iterator[ImageEntry]:
+    for entry in entries:
+        if entry.reference is None:
+            yield replace(entry, reference=pairing.of(entry.key, entry.source))
+        else:
+            pairing.note_given(entry.reference)
+            yield entry
+    if note is not None and (unused := pairing.unused()).count:
+        note(str(unused))

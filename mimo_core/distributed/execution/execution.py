@@ -1,0 +1,294 @@
+"""One driver's work on a run: hands out what is left, puts results together, and commits each shard exactly once."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from mimo_core.distributed.execution.assembly import Assembly
+from mimo_core.distributed.execution.breaker import Breaker
+from mimo_core.distributed.execution.outcome import Outcome, SetDistance, View
+from mimo_core.distributed.preparation import Prepared
+from mimo_core.distributed.workers.isolation import verdict
+from mimo_core.distributed.workers.pool import Guilty, WorkerPool
+from mimo_core.engines import Telemetry
+from mimo_core.errors import MimoError
+from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.progress import RateMeter, RunProgress
+from mimo_core.inference.task import Task, TaskResult
+from mimo_core.runs.config import RunConfig, parse_max_failed
+from mimo_core.runs.folder import RunFolder
+from mimo_core.runs.lease import Lease
+from mimo_core.runs.recipe import Recipe
+from mimo_core.runs.record import Record, now
+from mimo_core.runs.records import read_footer, scan
+from mimo_core.runs.statistics import Statistics
+from mimo_core.wording import count
+
+_COMMITTERS = 4
+_READERS = 16
+# Parts pile up in memory if storage is slower than the workers: then the driver waits.
+_MAX_PENDING_COMMITS = 64
+_PROGRESS_SECONDS = 0.5
+# A covariance needs two.
+_FEWEST_FEATURES = 2
+
+
+class TooManyFailuresError(MimoError):
+    """More images failed than `--max-failed` allows; what is committed stays."""
+
+
+@dataclass
+class _Tally:
+    """What a session has seen so far."""
+
+    images: int = 0
+    failed: int = 0
+    busy: float = 0.0
+    worker_seconds: float = 0.0
+    peak_memory: int = 0
+    telemetry: dict[str, Telemetry] = field(default_factory=dict)
+
+
+class Execution:
+    """One driver's work on a run, from the tasks that are left to the summary."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        lease: Lease,
+        prepared: Prepared,
+        pool: WorkerPool,
+        view: View,
+        faults: Faults,
+    ) -> None:
+        self._config = config
+        self._folder = folder
+        self._lease = lease
+        self._prepared = prepared
+        self._plan = prepared.plan
+        self._pool = pool
+        self._view = view
+        self._assembly = Assembly()
+        self._breaker = Breaker()
+        self._faults = faults
+        self._fingerprint = prepared.recipe.fingerprint()
+        self._tally = _Tally()
+        self._replaced: set[int] = set()
+        self._commits: deque[Future[Statistics]] = deque()
+        self._committers = ThreadPoolExecutor(_COMMITTERS, "commit")
+        self._readers = ThreadPoolExecutor(_READERS, "plan")
+        self._earlier_images = 0
+        self._earlier_failed = 0
+        self._rates = RateMeter()
+        self._begun: float | None = None
+        self._last_progress = 0.0
+        self._last_loop = time.monotonic()
+        self._devices: set[str] = set()
+
+    def run(self) -> Outcome:
+        """Work until nothing is left; see `restore`."""
+        done = self._folder.committed()
+        earlier = scan(self._folder.store, numbers=sorted(done))
+        if self._config.mode == "retry-failed":
+            self._earlier_images, self._earlier_failed = earlier.restored, 0
+        else:
+            self._earlier_images, self._earlier_failed = earlier.images, earlier.failed
+        tasks = self._tasks(done)
+        # Should this driver die after its last part, the next one must not take the old summary for its own.
+        self._folder.remove_summary()
+        try:
+            for event in self._pool.run(tasks):
+                self._note_time()
+                if isinstance(event, TaskResult):
+                    self._take(event)
+                elif isinstance(event, Guilty):
+                    self._condemn(event)
+                self._check_limit()
+                self._show_progress()
+                self._settle_commits(_MAX_PENDING_COMMITS)
+            for shard, rows in self._breaker.release():
+                self._commit(shard, rows)
+            self._settle_commits(0)
+            self._show_progress(last=True)
+        finally:
+            self._pool.close()
+            self._readers.shutdown(wait=False, cancel_futures=True)
+            # What is being committed is finished; what has not begun is left to the next session.
+            self._committers.shutdown(wait=True, cancel_futures=True)
+        return self._outcome()
+
+    # Tasks
+
+    def _tasks(self, done: set[int]) -> Iterator[Task]:
+        """Yield what is left to do, reading the sizes of shards ahead of the workers."""
+        if self._config.mode == "retry-failed":
+            yield from self._retries(sorted(done))
+        ahead: deque[tuple[int, Future[int]]] = deque()
+        for number in (shard for shard in range(self._plan.num_shards) if shard not in done):
+            ahead.append((number, self._readers.submit(lambda shard: len(self._plan.shard(shard)), number)))
+            if len(ahead) > _READERS:
+                yield self._whole(*ahead.popleft())
+        while ahead:
+            yield self._whole(*ahead.popleft())
+
+    def _whole(self, shard: int, size: "Future[int]") -> Task:
+        task = Task(shard, tuple(range(size.result())))
+        self._assembly.begin(task, len(task.rows), {})
+        return task
+
+    def _retries(self, done: list[int]) -> Iterator[Task]:
+        for shard in done:
+            statistics = read_footer(self._folder.store, shard)[0]
+            if statistics.restored == statistics.images:
+                continue
+            records = dict(enumerate(self._folder.read(shard)))
+            failed = tuple(row for row, record in records.items() if record.status != "restored")
+            attempt = 1 + max(records[row].attempt or 1 for row in failed)
+            task = Task(shard, failed, attempt=attempt)
+            kept = {row: record for row, record in records.items() if row not in failed}
+            self._assembly.begin(task, len(records), kept)
+            self._replaced.add(shard)
+            yield task
+
+    # Results
+
+    def _take(self, result: TaskResult) -> None:
+        self._tally.images += len(result.records)
+        self._tally.busy += result.busy_seconds
+        self._tally.peak_memory = max(self._tally.peak_memory, result.peak_memory)
+        if result.telemetry is not None:
+            known = self._tally.telemetry.get(result.device)
+            told = result.telemetry
+            self._tally.telemetry[result.device] = told if known is None else known + told
+        self._tally.failed += sum(record.status == "failed" for record in result.records.values())
+        self._add(result.task.shard, result.records)
+
+    def _condemn(self, guilty: Guilty) -> None:
+        """Record an image that kills or hangs every worker that it meets."""
+        (index,) = guilty.task.rows
+        row = self._plan.shard(guilty.task.shard)[index]
+        kind, message = verdict(hung=guilty.hung)
+        record = Record(
+            key=row.key,
+            source=row.source,
+            status="failed",
+            reference=row.reference,
+            error_kind=kind.value,
+            error=message,
+            bytes_in=row.size,
+            **self._prepared.recipe.columns(),
+            attempt=guilty.task.attempt,
+            finished_at=now(),
+        )
+        self._view.say(f"{row.key}: {message}; recorded as {kind.value}")
+        self._tally.images += 1
+        self._tally.failed += 1
+        self._add(guilty.task.shard, {index: record})
+
+    def _add(self, shard: int, records: dict[int, Record]) -> None:
+        rows = self._assembly.add(shard, records)
+        if rows is not None:
+            for number, complete in self._breaker.admit(shard, rows):
+                self._commit(number, complete)
+
+    def _commit(self, shard: int, rows: list[Record]) -> None:
+        self._commits.append(self._committers.submit(self._commit_now, shard, rows))
+
+    def _commit_now(self, shard: int, rows: list[Record]) -> Statistics:
+        return self._folder.commit(
+            shard,
+            rows,
+            self._lease,
+            fingerprint=self._fingerprint,
+            replace=shard in self._replaced,
+            pause=self._faults.pause_before_commit,
+        )
+
+    def _settle_commits(self, most: int) -> None:
+        """Take in the commits that are done, and wait until at most so many are pending."""
+        while self._commits and (len(self._commits) > most or self._commits[0].done()):
+            self._commits.popleft().result()
+
+    def _check_limit(self) -> None:
+        if self._config.max_failed is None:
+            return
+        limit, is_share = parse_max_failed(self._config.max_failed)
+        most = limit * self._plan.num_images if is_share else limit
+        failed = self._failed()
+        if failed > most:
+            raise TooManyFailuresError(
+                f"{count(failed, 'image')} failed, more than --max-failed {self._config.max_failed} allows; the "
+                "records tell why, and the same command with a higher limit goes on"
+            )
+
+    # Progress
+
+    def _failed(self) -> int:
+        return self._earlier_failed + self._tally.failed
+
+    def _note_time(self) -> None:
+        moment = time.monotonic()
+        if self._pool.workers:
+            self._begun = self._begun or moment
+            self._devices |= self._pool.devices
+        self._tally.worker_seconds += (moment - self._last_loop) * self._pool.workers
+        self._last_loop = moment
+
+    def _show_progress(self, *, last: bool = False) -> None:
+        moment = time.monotonic()
+        if self._begun is None or (moment - self._last_progress < _PROGRESS_SECONDS and not last):
+            return
+        self._last_progress = moment
+        live = self._tally.images + (0 if last else self._pool.unreported)
+        self._rates.note(live, moment)
+        done = min(self._plan.num_images, self._earlier_images + live)
+        rate = self._rates.run
+        progress = RunProgress(
+            total=self._plan.num_images,
+            done=done,
+            failed=self._failed(),
+            rate_now=self._rates.now,
+            rate_run=rate,
+            seconds_left=(self._plan.num_images - done) / rate if rate else None,
+            workers=self._pool.workers,
+        )
+        self._lease.report(vars(progress))
+        self._view.progress(progress)
+
+    def _outcome(self) -> Outcome:
+        tally = self._tally
+        outcome = Outcome(
+            statistics=scan(self._folder.store),
+            recipe=self._prepared.recipe,
+            plan=self._plan,
+            session_images=tally.images,
+            seconds=time.monotonic() - self._begun if self._begun is not None else 0.0,
+            busy_share=min(1.0, tally.busy / tally.worker_seconds) if tally.worker_seconds else 0.0,
+            devices=tuple(sorted(self._devices)),
+            peak_memory=tally.peak_memory,
+            telemetry=tally.telemetry,
+            turned_away=tuple(self._pool.turned_away),
+            distance=set_distance(self._folder, self._prepared.recipe),
+        )
+        self._folder.write_summary(outcome.summary())
+        return outcome
+
+
+def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
+    """Return the Frechet distances of a finished run, None where it has not asked for them or has too few images."""
+    if not recipe.fid_sha256:
+        return None
+    from mimo_core.metrics.fid.distance import distance, distribution
+
+    features = folder.feature_set()
+    if len(features) < _FEWEST_FEATURES:
+        return None
+    references = distribution(features.rows("reference"))
+    return SetDistance(
+        images=len(features),
+        fid=distance(distribution(features.rows("output")), references),
+        input_fid=distance(distribution(features.rows("input")), references),
+    )

@@ -1,0 +1,93 @@
+"""What the driver tells whoever started it: messages, progress, and in the end the outcome."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from mimo_core.engines import Telemetry
+from mimo_core.inference.progress import RunProgress
+from mimo_core.runs.plan import Plan
+from mimo_core.runs.recipe import Recipe
+from mimo_core.runs.record import now
+from mimo_core.runs.statistics import Statistics
+
+
+class View(Protocol):
+    """Where the driver tells what goes on."""
+
+    def say(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def progress(self, progress: RunProgress) -> None:
+        """Show how far the run is."""
+
+
+@dataclass(frozen=True)
+class SetDistance:
+    """Frechet Inception distances of the whole set to its references: of the outputs, and of the inputs."""
+
+    images: int
+    fid: float
+    input_fid: float
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> "SetDistance | None":
+        """Return those that a summary tells, None where it has none."""
+        if "fid" not in summary:
+            return None
+        return cls(summary["fid_images"], summary["fid"], summary["input_fid"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a session of a run ended.
+
+    Attributes:
+        statistics: of all records of the run, those of earlier sessions included.
+        recipe: what was done.
+        plan: to what.
+        session_images: images that got their records in this session.
+        seconds: time that this session worked, from the first worker's readiness.
+        busy_share: share of the workers' time in which their accelerators computed, 0..1.
+        devices: names of the devices used.
+        peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
+        telemetry: what devices told of themselves, by host and device; empty where they do not.
+        turned_away: why workers could not start that the run went on without.
+        distance: of the whole set to its references, where the run asks for it.
+    """
+
+    statistics: Statistics
+    recipe: Recipe
+    plan: Plan
+    session_images: int
+    seconds: float
+    busy_share: float
+    devices: tuple[str, ...]
+    peak_memory: int
+    telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
+    turned_away: tuple[str, ...] = ()
+    distance: SetDistance | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return the document of summary.json."""
+        return {
+            "finished_at": now().isoformat(timespec="seconds"),
+            "fingerprint": self.recipe.fingerprint(),
+            "plan": {"images": self.plan.num_images, "shards": self.plan.num_shards, "digest": self.plan.digest},
+            "records": self.statistics.to_json(),
+            **self._distances(),
+            "last_session": {
+                "images": self.session_images,
+                "seconds": round(self.seconds, 3),
+                "busy_share": round(self.busy_share, 4),
+                "devices": self.devices,
+                "peak_memory": self.peak_memory,
+                "turned_away": self.turned_away,
+                "telemetry": {name: asdict(told) for name, told in sorted(self.telemetry.items())},
+            },
+        }
+
+    def _distances(self) -> dict[str, Any]:
+        if self.distance is None:
+            return {}
+        return {"fid": self.distance.fid, "input_fid": self.distance.input_fid, "fid_images": self.distance.images}

@@ -1,0 +1,206 @@
+"""Everything before the first image: what the run is, which choices are frozen for it, and its plan."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+from mimo_core.datasets.globs import Glob, has_magic
+from mimo_core.datasets.imagelist import ImageEntry, list_images
+from mimo_core.datasets.list_files import list_extension
+from mimo_core.datasets.references import References
+from mimo_core.distributed.resources import VACC, Demand
+from mimo_core.engines import ENGINES
+from mimo_core.engines.vacc.compiled import CompiledModel
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.hardware import Hardware
+from mimo_core.inference.choices import choose, choose_weights, default_weights, device_type_of
+from mimo_core.inference.tuning import Answer, Question, tune
+from mimo_core.metrics.fid.inception import Inception, find_inception
+from mimo_core.models.weights import Weights
+from mimo_core.runs.config import EvaluateConfig, RunConfig
+from mimo_core.runs.folder import RunFolder, RunManifest
+from mimo_core.runs.plan import Plan, extend, read_plan, write_plan
+from mimo_core.runs.recipe import Recipe
+from mimo_core.storage import Store, redact
+
+# Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
+_WORKER_BYTES = 800 << 20
+_GPU_WORKER_CPUS = 4
+_VACC_WORKER_CPUS = 2
+SHARD_SIZE = 64
+_FEW_SHARDS = 8
+_SMALLEST_SHARD = 2
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known of a run before Ray is asked: the run that is resumed, if any, the weights, and for the Frechet
+    distance the Inception network.
+    """
+
+    manifest: RunManifest | None
+    weights: Weights | CompiledModel | None
+    inception: Inception | None = None
+
+    @property
+    def vacc(self) -> bool:
+        """Whether workers need a VACC die each."""
+        return isinstance(self.weights, CompiledModel)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to be worked on."""
+
+    recipe: Recipe
+    plan: Plan
+    demand: Demand
+
+
+def open_run(config: RunConfig, folder: RunFolder) -> Opening:
+    """Find out what is asked for, and refuse what cannot work, without changing anything.
+
+    Raises:
+        UsageError: source and output overlap, the source holds no image, the mode does not fit what OUTPUT holds, or
+            the weights are not what they should be.
+    """
+    _refuse_overlap(config, folder)
+    manifest = folder.manifest()
+    if config.mode == "overwrite":
+        manifest = None
+    elif manifest is None:
+        if config.mode != "resume":
+            raise UsageError(f"--mode {config.mode} needs a run, and {folder.store} holds none")
+        folder.refuse_strangers()
+    weights = choose_weights(config, manifest.recipe if manifest is not None else None)
+    if manifest is None or config.mode == "extend":
+        next(entries_of(config))
+    return Opening(manifest, weights, _inception(config))
+
+
+def _inception(config: RunConfig) -> Inception | None:
+    if not (isinstance(config, EvaluateConfig) and config.fid):
+        return None
+    return find_inception(config.fid_weights)
+
+
+def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> Iterator[ImageEntry]:
+    """List the source; `note` is told which references belong to no image.
+
+    Raises:
+        UsageError: there is no such source, or no image in it.
+    """
+    entries = list_images(config.source, include=config.include, reference=config.reference, note=note)
+    if config.restored_elsewhere is not None:
+        restored = References(config.restored_elsewhere, layouts=False, called="--restored")
+        entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
+    return islice(entries, config.limit)
+
+
+def suit(config: RunConfig, opening: Opening, hardware: Hardware) -> Opening:
+    """Return the opening with the weights that suit the hardware, where a new run leaves the choice to us."""
+    if config.weights is not None or opening.manifest is not None or opening.weights is None:
+        return opening
+    name = default_weights(device_type_of(config, hardware, None))
+    if name == opening.weights.source:
+        return opening
+    return replace(opening, weights=choose_weights(config.model_copy(update={"weights": name}), None))
+
+
+def settle(
+    config: RunConfig, opening: Opening, hardware: Hardware, tune: Callable[[Question], Answer] = tune
+) -> Recipe:
+    """Return the recipe, and refuse to resume a run by another one; `tune` measures where a choice is left to us.
+
+    Raises:
+        UsageError: the run in OUTPUT was begun otherwise; the message names each difference.
+    """
+    manifest = opening.manifest
+    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None, tune)
+    if opening.inception is not None:
+        recipe = recipe.model_copy(update={"fid_sha256": opening.inception.sha256})
+    if manifest is not None:
+        differences = manifest.differences(config, recipe)
+        if differences:
+            raise UsageError(
+                f"OUTPUT holds a run that was begun otherwise ({'; '.join(differences)}): repeat its options, choose "
+                "another OUTPUT, or start over with --mode overwrite"
+            )
+    return recipe
+
+
+def plan_run(
+    config: RunConfig, folder: RunFolder, opening: Opening, recipe: Recipe, say: Callable[[str], None]
+) -> Plan:
+    """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
+    if opening.manifest is None:
+        if config.mode == "overwrite":
+            folder.erase()
+        folder.store.delete_tree("plan")
+        size, entries = _sharded(config, say)
+        plan = write_plan(folder.store, entries, shard_size=size, output_format=config.format)
+        folder.begin(RunManifest.of(config, recipe))
+        return plan
+    existing = read_plan(folder.store)
+    if existing is None:
+        raise SystemFailure(
+            ErrorKind.STORAGE, f"{folder.store} has a run.json but no plan; start over with --mode overwrite"
+        )
+    if config.mode == "extend":
+        existing, added = extend(existing, entries_of(config, say))
+        say(f"{added} new images were added to the plan")
+    return existing
+
+
+def _sharded(config: RunConfig, say: Callable[[str], None]) -> tuple[int, Iterator[ImageEntry]]:
+    """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
+    entries = entries_of(config, say)
+    if config.shard_size is not None:
+        return config.shard_size, entries
+    first = list(islice(entries, SHARD_SIZE * _FEW_SHARDS))
+    size = min(SHARD_SIZE, max(_SMALLEST_SHARD, -(-len(first) // _FEW_SHARDS)))
+    return size, chain(first, entries)
+
+
+def demand_of(config: RunConfig, recipe: Recipe, hardware: Hardware, weights: Weights | CompiledModel | None) -> Demand:
+    """Return what a worker reserves on its node."""
+    if isinstance(weights, CompiledModel):
+        # The die computes; decoding, encoding and scoring use what cores there are for it.
+        cores = max(1, min(_VACC_WORKER_CPUS, hardware.cores // max(1, hardware.vacc_dies)))
+        return Demand(cpus=config.cpus_per_worker or cores, memory=_WORKER_BYTES, custom={VACC: 1})
+    if recipe.device_type == "cuda":
+        return Demand(cpus=config.cpus_per_worker or min(_GPU_WORKER_CPUS, hardware.cores), gpus=1)
+    width = weights.spec.width if weights is not None else 0
+    element = 4 if recipe.precision == "fp32" else 2
+    pixels = recipe.call_pixels or (recipe.batch * recipe.tile[0] * recipe.tile[1] if recipe.tile is not None else 0)
+    # Measured at 720x1280 in float32 and bfloat16, widths 16 and 32: 22 to 24 full-resolution feature maps at the peak.
+    activations = pixels * width * element * 24
+    memory = min(_WORKER_BYTES + activations, hardware.memory // 2)
+    return Demand(cpus=recipe.threads or 1, memory=memory)
+
+
+def wants_gpu(config: RunConfig, opening: Opening, gpus_in_cluster: float) -> bool:
+    """Return whether the hardware to look at is a GPU node's."""
+    if opening.vacc:
+        return False
+    frozen = opening.manifest.recipe if opening.manifest is not None else None
+    if config.device == "auto" and frozen is None:
+        return gpus_in_cluster > 0 and (config.engine == "auto" or "cuda" in ENGINES[config.engine].devices)
+    return device_type_of(config, None, frozen) == "cuda"
+
+
+def _refuse_overlap(config: RunConfig, folder: RunFolder) -> None:
+    for name, place in (
+        ("SOURCE", config.source),
+        ("REFERENCE" if config.evaluates else "--reference", config.reference),
+        ("--restored", config.restored_elsewhere),
+    ):
+        if place is None or list_extension(place) is not None:
+            continue
+        root = Glob(place).root if has_magic(place) and not Path(place).exists() else place
+        if Store(root).overlaps(folder.store):
+            raise UsageError(
+                f"{name} and OUTPUT overlap ({redact(place)} and {folder.store}): a run would read what it writes; "
+                "choose an OUTPUT outside of it"
+            )

@@ -1,0 +1,106 @@
+"""What a worker takes from the cluster, what the cluster has, and how to say that it is short."""
+
+import json
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from mimo_core.errors import UsageError
+
+# Ray knows nothing of VACC cards: nodes announce their dies under this name, and with the variable set to it when a
+# node starts, each worker is told which of them are its own.
+VACC = "VACC"
+UNITS_VARIABLE = "RAY_custom_unit_instance_resources"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one worker reserves: CPU cores, GPUs, bytes of main memory, and custom resources such as `VACC` dies."""
+
+    cpus: int = 1
+    gpus: int = 0
+    memory: int = 0
+    custom: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cpus < 0 or self.gpus < 0 or not (self.cpus or self.gpus or self.custom):
+            raise UsageError(f"a worker must take some resource, got {self}")
+
+    def items(self) -> dict[str, float]:
+        """Return the amounts by Ray's resource names, without zeros."""
+        amounts = {"CPU": float(self.cpus), "GPU": float(self.gpus), "memory": float(self.memory), **self.custom}
+        return {name: amount for name, amount in amounts.items() if amount}
+
+    def options(self) -> dict[str, Any]:
+        """Return the reservation as options of a Ray actor."""
+        return {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus,
+            "memory": self.memory or None,
+            "resources": self.custom or None,
+        }
+
+
+def assigned_die() -> int:
+    """Return the place, among its node's, of the die that Ray gave to the actor that this runs in.
+
+    Raises:
+        UsageError: it was given none.
+    """
+    core: Any = ray._private.worker.global_worker
+    identifiers = core.core_worker.resource_ids().get(VACC, [])
+    if not identifiers:
+        raise UsageError("Ray gave this worker no VACC die")
+    return int(identifiers[0][0])
+
+
+def free_slots(demand: Demand) -> int:
+    """Return how many more workers the free resources of the living nodes can hold."""
+    return sum(_slots(demand, free) for free in _free_by_node())
+
+
+def total_slots(demand: Demand) -> int:
+    """Return how many workers the living nodes could hold were they empty."""
+    return sum(_slots(demand, node["Resources"]) for node in ray.nodes() if node["Alive"])
+
+
+def describe_shortage(demand: Demand) -> str:
+    """Say what a worker waits for and what the cluster has of it."""
+    total, free = ray.cluster_resources(), ray.available_resources()
+    parts = [
+        f"{_show(name, amount)} (the cluster has {_show(name, total.get(name, 0))}, "
+        f"{_show(name, free.get(name, 0))} of it free)"
+        for name, amount in demand.items().items()
+    ]
+    hint = (
+        ""
+        if total_slots(demand)
+        else "; no node has that much: add one, or ask for less with --cpus-per-worker or --device"
+    )
+    return f"waiting for a worker: it needs {' and '.join(parts)} on one node{hint}"
+
+
+def _show(name: str, amount: float) -> str:
+    return f"{amount / 2**30:.1f} GiB of memory" if name == "memory" else f"{amount:g} {name}"
+
+
+def _free_by_node() -> list[dict[str, float]]:
+    per_node: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
+    return list(per_node.values())
+
+
+def _slots(demand: Demand, resources: dict[str, float]) -> int:
+    return min(int(resources.get(name, 0) // amount) for name, amount in demand.items().items())
+
+
+def _announcement(python: str | None) -> str:
+    from mimo_core.engines.vacc import count_dies
+
+    return json.dumps({VACC: count_dies(python)})
+
+
+if __name__ == "__main__":
+    # What a node announces: ray start --resources="$(python -m mimo_core.distributed.resources [VACC_PYTHON])"
+    print(_announcement(next(iter(sys.argv[1:]), None)))

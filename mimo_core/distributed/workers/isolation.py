@@ -1,0 +1,82 @@
+"""Finding the image that kills its worker: by the images in flight, then by bisection, until it is alone.
+
+A suspect task runs alone on its worker, so that a death is its own. Every split is strictly smaller, and what remains
+when the suspects are set aside is halved if it kills again, whomever was seen in flight: so the search ends after at
+most 4 deaths for a guilty image that was seen in flight among few, and `most_deaths` in any case. An image is found
+guilty only by two deaths of its own, alone.
+"""
+
+import math
+from dataclasses import replace
+
+from mimo_core.errors import ErrorKind
+from mimo_core.inference.task import Task
+
+# A first death may be anybody's: the rows are tried again, alone on a worker.
+_TRIES_TOGETHER = 2
+# One death more than that, so that a lone image needs two deaths of its own to be found guilty.
+_TRIES_ALONE = 3
+# Few images in flight are tried one by one; more are halved.
+_FEW = 4
+MAX_LOSSES = 10
+
+
+def most_deaths(rows: int, guilty: int) -> int:
+    """Return how many workers the search in a shard costs at most, for so many guilty among its rows."""
+    # Two at first, at most two a level of bisection, and two alone.
+    return guilty * (2 * math.ceil(math.log2(rows)) + 4) if rows > 1 else 3 * guilty
+
+
+def after_death(task: Task, suspects: frozenset[int]) -> list[Task] | None:
+    """Return the tasks that replace one whose worker died or hung, or None if its only image is guilty.
+
+    Args:
+        task: what the worker had.
+        suspects: rows of the task that were in flight when it was last heard of; may be empty or out of date.
+    """
+    crashes = task.crashes + 1
+    if len(task.rows) == 1:
+        return None if crashes >= _TRIES_ALONE else [replace(task, crashes=crashes)]
+    if crashes < _TRIES_TOGETHER:
+        return [replace(task, crashes=crashes)]
+    seen = tuple(row for row in task.rows if row in suspects)
+    rest = tuple(row for row in task.rows if row not in suspects)
+    if not seen or not rest or crashes > _TRIES_TOGETHER:
+        middle = len(task.rows) // 2
+        halves = (task.rows[:middle], task.rows[middle:])
+        return [replace(task, rows=rows, crashes=1) for rows in halves]
+    guilty = [(row,) for row in seen] if len(seen) <= _FEW else [seen]
+    # If the rest kills again, the suspects were the wrong ones (or not all): then it is halved without asking for them.
+    again = 1 if len(rest) == 1 else _TRIES_TOGETHER
+    return [
+        *(replace(task, rows=rows, crashes=1) for rows in guilty),
+        replace(task, rows=rest, crashes=again),
+    ]
+
+
+def after_hang(task: Task, stuck: frozenset[int]) -> list[Task] | None:
+    """Return the tasks that replace one in which some rows made no progress, or None if its only image is guilty.
+
+    Unlike a death, a hang names its rows: they are set apart at once and the others go on. A batch hangs as a whole, so
+    each is tried once more, alone.
+    """
+    rest = tuple(row for row in task.rows if row not in stuck)
+    seen = tuple(row for row in task.rows if row in stuck)
+    if not seen:
+        return after_death(task, frozenset())
+    if len(task.rows) == 1 and task.crashes >= _TRIES_TOGETHER:
+        return None
+    alone = [replace(task, rows=(row,), crashes=_TRIES_TOGETHER) for row in seen]
+    return [*alone, replace(task, rows=rest)] if rest else alone
+
+
+def after_loss(task: Task) -> Task | None:
+    """Return the task to run again after its node was lost, or None when it was lost too often."""
+    return None if task.losses + 1 > MAX_LOSSES else replace(task, losses=task.losses + 1)
+
+
+def verdict(*, hung: bool) -> tuple[ErrorKind, str]:
+    """Return the kind and the text of the record of a guilty image."""
+    if hung:
+        return ErrorKind.TIMEOUT, "its worker made no progress on this image, twice"
+    return ErrorKind.CRASHED_WORKER, "its worker died on this image alone, twice"

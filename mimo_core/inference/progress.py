@@ -1,0 +1,161 @@
+"""What a pipeline is doing right now: the images in flight, in which stage and since when, and the totals so far."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """An image that a worker has begun: its shard and row, the stage it is in and for how long (seconds)."""
+
+    shard: int
+    row: int
+    key: str
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a pipeline at one moment, small enough to be asked for every half second."""
+
+    in_flight: tuple[InFlight, ...] = ()
+    finished: int = 0
+    failed: int = 0
+
+
+class ProgressBoard:
+    """Thread-safe register of the images in flight; the pipeline writes it, a control thread reads it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active: dict[tuple[int, int], tuple[str, str, float]] = {}
+        self._finished = 0
+        self._failed = 0
+
+    @contextmanager
+    def stage(self, name: str, shard: int, keys: Mapping[int, str]) -> Iterator["Stopwatch"]:
+        """Mark images (keys by row) as being in the stage for the duration of the block, and time it."""
+        begun = time.monotonic()
+        with self._lock:
+            for row, key in keys.items():
+                self._active[shard, row] = (key, name, begun)
+        watch = Stopwatch()
+        try:
+            yield watch
+        finally:
+            watch.milliseconds = (time.monotonic() - begun) * 1e3
+            with self._lock:
+                for row in keys:
+                    self._active.pop((shard, row), None)
+
+    def tick(self, shard: int, keys: Mapping[int, str]) -> None:
+        """Note progress inside a long stage (one more tile), so that it does not pass for a hang."""
+        now = time.monotonic()
+        with self._lock:
+            for row in keys:
+                if (shard, row) in self._active:
+                    key, name, _ = self._active[shard, row]
+                    self._active[shard, row] = (key, name, now)
+
+    def finish(self, *, failed: bool) -> None:
+        """Count an image that has its record."""
+        with self._lock:
+            self._finished += 1
+            self._failed += failed
+
+    def snapshot(self) -> Snapshot:
+        """Return the state now."""
+        now = time.monotonic()
+        with self._lock:
+            in_flight = tuple(
+                InFlight(shard, row, key, stage, now - since)
+                for (shard, row), (key, stage, since) in self._active.items()
+            )
+            return Snapshot(in_flight, self._finished, self._failed)
+
+
+class Stopwatch:
+    """The duration of a stage, set when it ends."""
+
+    milliseconds: float = 0.0
+
+
+class BusyClock:
+    """The time in which something is under way, however much at once; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._active = 0
+        self._since = 0.0
+
+    @contextmanager
+    def work(self, note: Callable[[float], None]) -> Iterator[None]:
+        """Count the block as work; `note` gets the seconds that nothing which ended before has got already."""
+        with self._lock:
+            if not self._active:
+                self._since = time.monotonic()
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                now = time.monotonic()
+                seconds, self._since = now - self._since, now
+                self._active -= 1
+            note(seconds)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is: images in the plan, finished, failed among these, rates (images/s), seconds left, workers."""
+
+    total: int
+    done: int
+    failed: int
+    rate_now: float
+    rate_run: float
+    seconds_left: float | None
+    workers: int
+
+    @property
+    def share(self) -> float:
+        """Finished images as a share of the plan, 0..1."""
+        return self.done / self.total if self.total else 1.0
+
+
+class RateMeter:
+    """Images per second over the run and over the last seconds, from counts noted now and then."""
+
+    def __init__(self, window: float = 20.0) -> None:
+        self._window = window
+        self._marks: deque[tuple[float, int]] = deque()
+        self._first: tuple[float, int] | None = None
+
+    def note(self, done: int, now: float | None = None) -> None:
+        """Note how many images are finished by now."""
+        moment = (time.monotonic() if now is None else now, done)
+        self._first = self._first or moment
+        self._marks.append(moment)
+        while len(self._marks) > 2 and moment[0] - self._marks[1][0] >= self._window:
+            self._marks.popleft()
+
+    @property
+    def now(self) -> float:
+        """Images per second over the last seconds."""
+        return _rate(self._marks[0], self._marks[-1]) if self._marks else 0.0
+
+    @property
+    def run(self) -> float:
+        """Images per second since the first note."""
+        return _rate(self._first, self._marks[-1]) if self._first is not None else 0.0
+
+
+def _rate(before: tuple[float, int], after: tuple[float, int]) -> float:
+    seconds = after[0] - before[0]
+    # A worker's death takes its unfinished images back.
+    return max(0.0, (after[1] - before[1]) / seconds) if seconds > 0 else 0.0

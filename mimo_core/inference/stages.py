@@ -1,0 +1,318 @@
+"""The stages that one image goes through in a worker: load, infer, finish; each timed, each on any thread."""
+
+import hashlib
+import platform
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mimo_core.errors import ErrorKind, ImageError
+from mimo_core.images import codecs
+from mimo_core.images.cache import DecodedImages, Fetched, ImageFiles
+from mimo_core.images.extensions import IMAGE_EXTENSIONS
+from mimo_core.images.pixels import Pixels, as_8bit
+from mimo_core.images.resizing import resize_bilinear
+from mimo_core.inference.ensemble import AnyRestorer
+from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.progress import ProgressBoard
+from mimo_core.inference.restorer import Restoration
+from mimo_core.inference.task import Task
+from mimo_core.metrics.fid.vectors import Features
+from mimo_core.metrics.scorer import Scorer
+from mimo_core.runs.plan import PlanRow
+from mimo_core.runs.recipe import Recipe
+from mimo_core.runs.record import Record, now
+from mimo_core.storage import Store, read_url, redact
+
+if TYPE_CHECKING:
+    from mimo_core.metrics.fid.extractor import FeatureExtractor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a restored image has no scores."""
+
+    kind: ErrorKind
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An image that is ready to be inferred.
+
+    Attributes:
+        image: as decoded.
+        pixels: what the network takes, (H, W, 3) RGB, resized if the recipe says so.
+        reference: the ground truth at the same size, if there is one.
+        given: what another tool made of it, at the same size and with the same type, where that is to be scored.
+        problem: why there is none although one was expected.
+        bytes_in: size of the source file.
+        read_ms, decode_ms: time taken for source and reference together.
+    """
+
+    image: codecs.Image
+    pixels: Pixels
+    reference: Pixels | None
+    given: Pixels | None
+    problem: Problem | None
+    bytes_in: int
+    read_ms: float
+    decode_ms: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of pixels that the image holds while it is in the pipeline, its output included."""
+        return (
+            self.image.pixels.nbytes
+            + 2 * self.pixels.nbytes
+            + (self.given.nbytes if self.given is not None else 0)
+            + (self.reference.nbytes if self.reference is not None else 0)
+        )
+
+    def like(self, other: "Loaded") -> bool:
+        """Return whether both can be in one batch."""
+        return self.pixels.shape == other.pixels.shape and self.pixels.dtype == other.pixels.dtype
+
+
+class Stages:
+    """The stages by one recipe, reporting to one progress board."""
+
+    def __init__(
+        self,
+        output: Store,
+        recipe: Recipe,
+        device: str,
+        board: ProgressBoard,
+        faults: Faults,
+        scorer: Scorer,
+        extractor: "FeatureExtractor | None" = None,
+        decoded: DecodedImages | None = None,
+    ) -> None:
+        """`extractor`: where the run asks for features of its images; `decoded`: images that may be wanted again."""
+        self._output = output
+        self._extractor = extractor
+        self._files = ImageFiles(recipe.max_pixels, decoded)
+        self._scorer = scorer
+        self._recipe = recipe
+        self._board = board
+        self._faults = faults
+        self._constant: dict[str, Any] = {
+            **recipe.columns(),
+            "device": device,
+            "host": platform.node(),
+        }
+
+    def load(self, task: Task, index: int, row: PlanRow) -> Loaded:
+        """Read and decode the image and its reference.
+
+        Raises:
+            ImageError: the image cannot be restored.
+            SystemFailure: storage as a whole fails.
+        """
+        with self._board.stage("read", task.shard, {index: row.key}) as reading:
+            file = self._files.read(row.source)
+            if row.version is not None and file.entry.version is not None and file.entry.version != row.version:
+                raise ImageError(
+                    ErrorKind.CHANGED,
+                    "the source has changed since the run was planned; start a new run to restore what is there now",
+                )
+            sharp, problem = self._read_reference(row)
+            self._insist_on_scores(problem)
+            made = self._read_restored(row)
+        with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
+            image = self._files.decode(file)
+            if self._recipe.saves_images:
+                codecs.check_encodable(image, _container(row.output, image))
+            pixels = self._sized(codecs.model_input(image))
+            reference = None
+            if sharp is not None:
+                try:
+                    reference = self._sized(codecs.model_input(self._files.decode(sharp)))
+                except ImageError as error:
+                    problem = Problem(error.kind, f"the reference cannot be decoded: {error}")
+            if reference is not None and reference.shape != pixels.shape:
+                problem = Problem(
+                    ErrorKind.REFERENCE_SIZE,
+                    f"the reference is {_size(reference)}, the image {_size(pixels)}; not scored "
+                    "(--size resizes both on purpose)",
+                )
+                reference = None
+            self._insist_on_scores(problem)
+            given = self._given(made, pixels) if made is not None else None
+        return Loaded(
+            image, pixels, reference, given, problem, file.nbytes, reading.milliseconds, decoding.milliseconds
+        )
+
+    def infer(
+        self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
+    ) -> tuple[list[Restoration | ImageError], float]:
+        """Restore images of one shape together; return their results and the seconds taken."""
+        keys = {index: row.key for index, row, _ in group}
+        with self._board.stage("infer", task.shard, keys) as inferring:
+            for key in keys.values():
+                self._faults.strike(key)
+            restored: list[Restoration | ImageError]
+            if self._recipe.given:
+                restored = [Restoration(loaded.given) for _, _, loaded in group if loaded.given is not None]
+            else:
+                pixels = [loaded.pixels for _, _, loaded in group]
+                restored = restorer.restore(pixels, lambda: self._board.tick(task.shard, keys))
+        return restored, inferring.milliseconds / 1e3
+
+    def finish(
+        self, task: Task, index: int, row: PlanRow, loaded: Loaded, restoration: Restoration, infer_seconds: float
+    ) -> Record:
+        """Encode, write, hash and score a restored image; what is evaluated alone is only scored.
+
+        Raises:
+            ImageError: this image cannot be encoded or written.
+            SystemFailure: nothing can be written.
+        """
+        result = codecs.with_restored(loaded.image, restoration.pixels)
+        saved = self._save(task, index, row, loaded, result) if self._recipe.saves_images else {}
+        with self._board.stage("score", task.shard, {index: row.key}) as scoring:
+            # What another tool made of a gray image may be coloured, and is scored as it is.
+            shown = restoration.pixels if self._recipe.given else codecs.model_input(result)
+            scores = self._scores(loaded, shown, restoration.values)
+        return Record(
+            key=row.key,
+            source=row.source,
+            status="restored",
+            reference=row.reference,
+            error_kind=loaded.problem.kind.value if loaded.problem is not None else None,
+            error=loaded.problem.message if loaded.problem is not None else None,
+            **_shape(loaded.image),
+            bytes_in=loaded.bytes_in,
+            **saved,
+            **scores,
+            read_ms=loaded.read_ms,
+            decode_ms=loaded.decode_ms,
+            infer_ms=infer_seconds * 1e3,
+            score_ms=scoring.milliseconds,
+            tiles=restoration.tiles,
+            fallback=restoration.fallback,
+            attempt=task.attempt,
+            finished_at=now(),
+            **self._constant,
+        )
+
+    def _save(self, task: Task, index: int, row: PlanRow, loaded: Loaded, result: codecs.Image) -> dict[str, Any]:
+        """Encode and write a restored image; return what its record says of that."""
+        with self._board.stage("encode", task.shard, {index: row.key}) as encoding:
+            data = codecs.encode(result, _container(row.output, loaded.image), quality=self._recipe.quality)
+        with self._board.stage("write", task.shard, {index: row.key}) as writing:
+            try:
+                self._output.write(row.output, data)
+            except ImageError as error:
+                raise ImageError(ErrorKind.WRITE, str(error)) from error
+            digest = hashlib.sha256(data).hexdigest()
+        return {
+            "output": row.output,
+            "bytes_out": len(data),
+            "output_sha256": digest,
+            "encode_ms": encoding.milliseconds,
+            "write_ms": writing.milliseconds,
+        }
+
+    def _scores(self, loaded: Loaded, restored: Pixels, values: npt.NDArray[np.float32] | None) -> dict[str, Any]:
+        if loaded.reference is None:
+            return {}
+        scores: dict[str, Any] = self._scorer.score(loaded.pixels, restored, loaded.reference, values)
+        if self._extractor is not None:
+            images = [as_8bit(one) for one in (loaded.pixels, restored, loaded.reference)]
+            scores["features"] = Features(*self._extractor.features(images))
+        return scores
+
+    def failure(self, task: Task, row: PlanRow, error: Exception, loaded: Loaded | None = None) -> Record:
+        """Return the record of an image that could not be restored."""
+        if isinstance(error, ImageError):
+            kind, message = error.kind, str(error)
+        elif isinstance(error, MemoryError):
+            kind, message = ErrorKind.OUT_OF_MEMORY, "the worker's main memory is exhausted"
+        else:
+            kind, message = ErrorKind.INTERNAL, _where(error)
+        # Only an evaluation refuses an image for that, and then by design.
+        left_out = kind is ErrorKind.REFERENCE_MISSING
+        return Record(
+            key=row.key,
+            source=row.source,
+            status="skipped" if left_out else "failed",
+            reference=row.reference,
+            error_kind=kind.value,
+            error=message,
+            **(_shape(loaded.image) if loaded is not None else {}),
+            bytes_in=loaded.bytes_in if loaded is not None else None,
+            attempt=task.attempt,
+            finished_at=now(),
+            **self._constant,
+        )
+
+    def _sized(self, pixels: Pixels) -> Pixels:
+        return pixels if self._recipe.size is None else resize_bilinear(pixels, self._recipe.size)
+
+    def _insist_on_scores(self, problem: Problem | None) -> None:
+        """Give an image up that cannot be scored, where that is all it is there for."""
+        if problem is not None and self._recipe.evaluates:
+            raise ImageError(problem.kind, problem.message)
+
+    def _read_restored(self, row: PlanRow) -> bytes | None:
+        if row.restored is None:
+            return None
+        try:
+            return read_url(row.restored)[0]
+        except ImageError as error:
+            raise ImageError(error.kind, f"the restored image cannot be read: {error}") from error
+
+    def _given(self, made: bytes, pixels: Pixels) -> Pixels:
+        """Return what another tool made of an image, fit to be compared with it."""
+        try:
+            given = self._sized(codecs.model_input(codecs.decode(made, max_pixels=self._recipe.max_pixels)))
+        except ImageError as error:
+            raise ImageError(error.kind, f"the restored image cannot be decoded: {error}") from error
+        if given.shape != pixels.shape:
+            raise ImageError(
+                ErrorKind.REFERENCE_SIZE,
+                f"the restored image is {_size(given)}, the image {_size(pixels)} (--size resizes both on purpose)",
+            )
+        return given
+
+    def _read_reference(self, row: PlanRow) -> tuple[Fetched | None, Problem | None]:
+        if row.reference is None:
+            return None, None
+        try:
+            return self._files.read(row.reference), None
+        except ImageError as error:
+            if error.kind is not ErrorKind.NOT_FOUND:
+                return None, Problem(error.kind, f"the reference cannot be read: {error}")
+        return None, Problem(ErrorKind.REFERENCE_MISSING, f"there is no reference {redact(row.reference)}; not scored")
+
+
+def _container(output: str, image: codecs.Image) -> str:
+    """Return the container that the output's name promises; a name that promises none keeps the input's."""
+    known = PurePosixPath(output).suffix.lower() in IMAGE_EXTENSIONS
+    return codecs.container_of(output) if known else image.container
+
+
+def _shape(image: codecs.Image) -> dict[str, Any]:
+    return {
+        "width": image.width,
+        "height": image.height,
+        "channels": image.channels,
+        "bit_depth": image.bit_depth,
+    }
+
+
+def _size(pixels: Pixels) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
+def _where(error: Exception) -> str:
+    """Return an unexpected error with the place that raised it: it is a defect of this program, to be reported."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (at {PurePosixPath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{place}"

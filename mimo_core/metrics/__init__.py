@@ -1,0 +1,1 @@
+"""How near a restored image comes to its reference."""

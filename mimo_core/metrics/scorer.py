@@ -1,0 +1,80 @@
+"""The metrics by name, and the scorer that computes the chosen ones where that is cheapest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from mimo_core.images.pixels import as_8bit
+from mimo_core.metrics.definitions import Scores, check_metrics
+
+if TYPE_CHECKING:
+    from mimo_core.images.pixels import Pixels
+
+
+class Scorer(Protocol):
+    """Computes the chosen metrics; usable from any threads at once."""
+
+    def score(self, before: Pixels, after: Pixels, reference: Pixels, values: npt.NDArray[np.float32] | None) -> Scores:
+        """Return the record columns of the chosen metrics, those of the input included.
+
+        Args:
+            before: the input, (H, W, 3) RGB, uint8 or uint16.
+            after: the output, likewise; 16 bits are scored as the 8 bits that they round to.
+            reference: the ground truth, likewise.
+            values: the output before it was rounded, (H, W, 3) float32; None: `psnr_float` is that of `after`.
+
+        Raises:
+            UsageError: shapes differ.
+            ImageError: the device has too little memory for this image.
+            SystemFailure: the device failed.
+        """
+        ...
+
+
+def open_scorer(metrics: Sequence[str], device_type: str) -> Scorer:
+    """Return what computes the metrics: OpenCV on the CPU, PyTorch where the device is CUDA's.
+
+    Args:
+        metrics: names in `METRICS`.
+        device_type: `cpu`, `cuda` (or `cuda:N`), `vacc`: all but CUDA score on the CPU.
+
+    Raises:
+        UsageError: a name that is no metric's.
+        SystemFailure: the device cannot be used.
+    """
+    if device_type.split(":")[0] != "cuda":
+        return CpuScorer(metrics)
+    from mimo_core.metrics.torch_scorer import TorchScorer
+
+    return TorchScorer(metrics, device_type)
+
+
+class CpuScorer:
+    """Scores by `mimo_core.metrics.psnr_ssim`, on the calling thread."""
+
+    def __init__(self, metrics: Sequence[str]) -> None:
+        self._metrics = check_metrics(metrics)
+
+    def score(self, before: Pixels, after: Pixels, reference: Pixels, values: npt.NDArray[np.float32] | None) -> Scores:
+        """Return the record columns; see `Scorer.score`."""
+        from mimo_core.metrics import psnr_ssim as metrics
+
+        measures: dict[str, Callable[[Pixels, Pixels], float | None]] = {
+            "psnr": metrics.psnr,
+            "ssim": metrics.ssim,
+            "psnr_y": metrics.psnr_y,
+            "ssim_matlab3d": metrics.ssim_matlab3d,
+        }
+        truth, input8, output8 = (as_8bit(pixels) for pixels in (reference, before, after))
+        scores: Scores = {}
+        for name in self._metrics:
+            if name == "psnr_float":
+                scores[name] = metrics.psnr_float(metrics.unrounded(after, values), reference)
+                continue
+            scores[f"input_{name}"] = measures[name](input8, truth)
+            scores[name] = measures[name](output8, truth)
+        return scores

@@ -1,0 +1,133 @@
+"""What `mimo weights inspect` and `mimo weights convert` do: describe a weights file, and rewrite it."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mimo_core.errors import UsageError
+from mimo_core.models.network import MimoUNet, count_parameters, gflops
+from mimo_core.models.weight_files import parse
+from mimo_core.models.weights import ModelSpec, load_weights, read_weights, save_weights, spec_of, write_whole
+
+OFFICIAL_OBJECTS = {"576346030a9862cdd0a7dfdfc44858880c3d8a76": "MIMO-UNet.pkl"}
+"""Git object names (`git hash-object FILE`) of checkpoints that are very probably the official ones."""
+
+_GFLOPS_AT = (360, 640)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a weights file is and holds."""
+
+    source: str
+    bytes: int
+    sha256: str
+    git_object: str
+    """What `git hash-object` prints for the file."""
+    official: str | None
+    """Name of the official file that this very probably is; None says nothing."""
+    format: str
+    nested_in: str | None
+    prefixed: bool
+    other_keys: tuple[str, ...]
+    metadata: dict[str, str]
+    spec: ModelSpec
+    interpolation_from: str
+    """`metadata`, or `assumed` where the file does not say and `nearest` is meant."""
+    dtypes: tuple[str, ...]
+    parameters: int
+    gflops_360x640: float
+    largest: float
+    """Largest magnitude of all values: beyond 65504 the file cannot become float16."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A file that was written: where, what, and its hash."""
+
+    target: Path
+    spec: ModelSpec
+    sha256: str
+    bytes: int
+    largest_error: float
+    """Largest difference between a value before and after, which rounding to float16 makes."""
+
+
+def inspect_weights(name_or_path: str) -> Inspection:
+    """Describe a weights file by shipped name, path or URL.
+
+    Raises:
+        WeightsError: As for `load_weights`.
+    """
+    data, source = read_weights(name_or_path)
+    layout = parse(data, source)
+    spec = spec_of(layout, source)
+    git_object = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    with torch.device("meta"):
+        network = MimoUNet(spec.width, spec.num_res, spec.interpolation)
+    return Inspection(
+        source=source,
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        git_object=git_object,
+        official=OFFICIAL_OBJECTS.get(git_object),
+        format=layout.format,
+        nested_in=layout.nested_in,
+        prefixed=layout.prefixed,
+        other_keys=layout.others,
+        metadata=layout.metadata,
+        spec=spec,
+        interpolation_from="metadata" if "interpolation" in layout.metadata else "assumed",
+        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in layout.tensors.values()})),
+        parameters=count_parameters(network),
+        gflops_360x640=gflops(network, *_GFLOPS_AT),
+        largest=max(float(tensor.abs().max()) for tensor in layout.tensors.values()),
+    )
+
+
+def convert_weights(
+    name_or_path: str, target: Path, *, interpolation: str | None = None, half: bool | None = None
+) -> Conversion:
+    """Rewrite weights as .safetensors, or as .pkl/.pth in the official layout (`model` holds the state dict).
+
+    Args:
+        name_or_path: What to convert: shipped name, path or URL.
+        target: The file to write, by its extension; an existing one is refused.
+        interpolation: What the metadata shall say; None keeps what the source says.
+        half: float16 (True) or float32; None means float32 for .pkl/.pth, which others load strictly, and float16
+            for .safetensors where that loses less than 1e-3 of the largest value, as it nearly always does.
+
+    Raises:
+        UsageError: The target exists, or its extension is unknown.
+        WeightsError: As for `load_weights`.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in {".safetensors", ".pkl", ".pth"}:
+        raise UsageError(f"{target}: the target must end in .safetensors, .pkl or .pth")
+    if target.exists():
+        raise UsageError(f"{target} exists; weights are never overwritten")
+    weights = load_weights(name_or_path, interpolation)
+    rounded = {name: tensor.half().float() for name, tensor in weights.state.items()}
+    errors = [float((rounded[name] - tensor).abs().max()) for name, tensor in weights.state.items()]
+    largest = max(float(tensor.abs().max()) for tensor in weights.state.values())
+    if half is None:
+        half = suffix == ".safetensors" and max(errors) <= 1e-3 * largest
+    if half and largest > torch.finfo(torch.float16).max:
+        raise UsageError(f"{name_or_path} holds values up to {largest:.3g}, which float16 cannot; convert to float32")
+    if suffix == ".safetensors":
+        trained_on = weights.metadata.get("trained_on", "")
+        save_weights(
+            target, weights.spec, weights.state, trained_on=trained_on, source_sha256=weights.sha256, half=half
+        )
+    else:
+        dtype = torch.float16 if half else torch.float32
+        buffer = io.BytesIO()
+        torch.save({"model": {name: tensor.to(dtype) for name, tensor in weights.state.items()}}, buffer)
+        write_whole(target, buffer.getvalue())
+    written = target.read_bytes()
+    return Conversion(
+        target, weights.spec, hashlib.sha256(written).hexdigest(), len(written), max(errors) if half else 0.0
+    )

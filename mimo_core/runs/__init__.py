@@ -1,0 +1,1 @@
+"""One run on storage: its configuration, plan, lease, records and totals."""

@@ -1,0 +1,52 @@
+"""Names of outputs: `images/` and the key, whose extension changes only with the format."""
+
+from dataclasses import dataclass
+
+from mimo_core.errors import UsageError
+from mimo_core.storage.names import extension
+
+FOLDER = "images"
+
+# The extensions that a format goes by; the first one is given to files that change to it.
+EXTENSIONS: dict[str, tuple[str, ...]] = {
+    "png": (".png",),
+    "jpg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "webp": (".webp",),
+    "tiff": (".tiff", ".tif"),
+}
+
+
+@dataclass(frozen=True)
+class OutputNames:
+    """The policy that names outputs for a format: `same`, `png`, `jpg`, `webp` or `tiff`."""
+
+    output_format: str = "same"
+
+    def __post_init__(self) -> None:
+        """Refuse formats that are not written."""
+        if self.output_format != "same" and self.output_format not in EXTENSIONS:
+            raise UsageError(f"unknown output format {self.output_format!r}: same, {', '.join(EXTENSIONS)}")
+
+    @property
+    def may_meet(self) -> bool:
+        """Whether two distinct keys may want the same output."""
+        return self.output_format != "same"
+
+    def changes(self, key: str) -> bool:
+        """Whether the output's extension differs from the key's."""
+        return self.may_meet and extension(key).lower() not in EXTENSIONS[self.output_format]
+
+    def preferred(self, key: str) -> str:
+        """The output of a key that shares its stem with no other: `a.jpg` gives `images/a.png`."""
+        from mimo_core.images.extensions import IMAGE_EXTENSIONS
+
+        if not self.changes(key):
+            return f"{FOLDER}/{key}"
+        old = extension(key)
+        # Only what is known to be an image's extension gives way: of `scan.2024` nothing is taken.
+        stem = key[: len(key) - len(old)] if old.lower() in IMAGE_EXTENSIONS else key
+        return f"{FOLDER}/{stem}{EXTENSIONS[self.output_format][0]}"
+
+    def distinct(self, key: str) -> str:
+        """The output of a key whose preferred one another has: `a.jpg` gives `images/a.jpg.png`."""
+        return f"{FOLDER}/{key}{EXTENSIONS[self.output_format][0]}"

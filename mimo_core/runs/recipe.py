@@ -1,0 +1,129 @@
+"""The recipe: everything that can change a byte of an output or a score, decided once and frozen for the run."""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mimo_core.images.tiling import TilePolicy
+from mimo_core.runs.config import RunConfig, parse_size
+
+GIVEN = "given"
+"""The model of images that another tool restored."""
+
+
+class Recipe(BaseModel):
+    """The resolved choices behind a run's outputs. Equal recipes and sources give equal bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    weights: str
+    weights_sha256: str
+    compiled_sha256: str = ""
+    interpolation: str
+    engine: str
+    device_type: str
+    precision: Literal["fp32", "bf16", "fp16", "int8"]
+    size: tuple[int, int] | None
+    tile: tuple[int, int] | None
+    overlap: int
+    call_pixels: int | None
+    batch: int
+    threads: int | None
+    max_pixels: int
+    format: str
+    quality: int | None
+    ensemble: int = 1
+    evaluates: bool = False
+    saves_images: bool = True
+    metrics: tuple[str, ...] = ("psnr", "ssim")
+    fid_sha256: str = ""
+
+    @property
+    def model_name(self) -> str:
+        """The variant, with the weights where these go by another name."""
+        if self.given:
+            return "images that another tool made"
+        return self.model if self.weights in (self.model, "none") else f"{self.model} ({self.weights})"
+
+    @property
+    def method(self) -> str:
+        """The model's name, and the self-ensemble where it is one."""
+        return self.model_name + (f", mean of {self.ensemble} rotations" if self.ensemble > 1 else "")
+
+    def described(self, device: str = "") -> str:
+        """What restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
+        if self.given:
+            return self.model_name
+        return f"{self.method}, {self.engine} {self.precision} on {device or self.device_type}"
+
+    @property
+    def given(self) -> bool:
+        """Whether nothing is restored, because the images to score are there already."""
+        return self.model == GIVEN
+
+    @property
+    def tile_policy(self) -> TilePolicy:
+        """When its images are cut into tiles."""
+        return TilePolicy(self.tile, self.overlap, self.call_pixels, self.batch)
+
+    @property
+    def streams(self) -> int:
+        """Images of a batch that a session of the CPU computes at the same time: one for each of its threads."""
+        return max(1, min(self.batch, self.threads or 1))
+
+    @property
+    def session(self) -> tuple[object, ...]:
+        """What a session is opened for: recipes that are equal in it can share one."""
+        weights = self.weights_sha256, self.compiled_sha256, self.interpolation
+        return (*weights, self.engine, self.device_type, self.precision, self.threads, self.streams)
+
+    def columns(self) -> dict[str, Any]:
+        """Return what the record of every image says of the recipe."""
+        return {
+            "model": self.model,
+            "weights_sha256": self.weights_sha256 or None,
+            "engine": self.engine,
+            "precision": self.precision,
+        }
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
+        values = self.model_dump(mode="json", exclude={"weights"})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+    def differences(self, other: "Recipe", *, ignore: frozenset[str] = frozenset()) -> list[str]:
+        """Return one line for each choice in which `other` differs from this recipe, such as `batch: was 4, now 8`."""
+        lines = []
+        for name in type(self).model_fields:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if name != "weights" and name not in ignore and mine != theirs:
+                lines.append(f"{name}: was {show_choice(name, mine)}, now {show_choice(name, theirs)}")
+        return lines
+
+
+def aims(config: RunConfig) -> dict[str, Any]:
+    """Return the fields of a recipe that need no choosing, for they are what the user says."""
+    return {
+        "size": None if config.size == "native" else parse_size(config.size),
+        "overlap": config.overlap,
+        "max_pixels": config.max_pixels,
+        "format": config.format,
+        "quality": config.quality,
+        "ensemble": config.ensemble,
+        "evaluates": config.evaluates,
+        "saves_images": config.saves_images,
+        "metrics": config.chosen_metrics,
+    }
+
+
+def show_choice(name: str, value: object) -> str:
+    """Return the value of a recipe's field as a person reads it, such as `360x640`."""
+    if isinstance(value, tuple):
+        return ("," if name == "metrics" else "x").join(map(str, value))
+    if value is None or value == "":
+        # As the option of that name is written.
+        return {"size": "native", "quality": "default"}.get(name, "none")
+    return str(value)

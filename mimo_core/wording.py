@@ -1,0 +1,54 @@
+"""How terminal and report write numbers: durations, sizes, shares, counts, times of day."""
+
+from datetime import datetime, timezone
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the two largest units that it has: `3.2 s`, `1 min 15 s`, `2 h 05 min`, `3 d 04 h`."""
+    if seconds < 59.5:
+        return f"{significant(seconds)} s"
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours:02d} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes with a decimal unit: `3.4 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{significant(number)} {unit}"
+        number /= 1000
+    return f"{significant(number)} TB"
+
+
+def significant(number: float) -> str:
+    """Return three digits, or all whole ones: `0.0123`, `4.5`, `1,234`."""
+    if abs(number) >= 999.5:
+        return f"{number:,.0f}"
+    return f"{float(f'{number:.3g}'):g}"
+
+
+def share(part: float, whole: float) -> str:
+    """Return a share as per cent; never 0 % or 100 % where that is only nearly so."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.1:
+        return "< 0.1 %"
+    if 99.9 < percent < 100:
+        return "> 99.9 %"
+    return f"{float(f'{percent:.1f}'):g} %"
+
+
+def moment(seconds: float) -> str:
+    """Return a time of day in UTC, to the minute."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def count(number: int, noun: str) -> str:
+    """Return `1 worker`, `2 workers`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

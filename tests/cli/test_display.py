@@ -1,0 +1,60 @@
+"""What a person sees of a run: one line that says how far it is, at intervals where there is no terminal."""
+
+import pytest
+
+from mimo_core.cli.display import Display, progress_line
+from mimo_core.cli.running import how_to_resume
+from mimo_core.inference.progress import RunProgress
+from mimo_core.runs.config import RestoreConfig
+
+
+def progress(**changes: object) -> RunProgress:
+    values = {"total": 200, "done": 50, "failed": 2, "rate_now": 1234.5, "rate_run": 4.567}
+    return RunProgress(**{**values, "seconds_left": 75.0, "workers": 1, **changes})  # type: ignore[arg-type]
+
+
+def test_the_line_says_how_far_how_fast_and_how_long() -> None:
+    assert progress_line(progress()) == (
+        "50/200 images (25.0%), 2 failed, 1,234 images/s now, 4.57 over the run, 1 min 15 s left, 1 worker"
+    )
+    assert "left" not in progress_line(progress(seconds_left=None))
+
+
+@pytest.mark.parametrize(("done", "total", "share"), [(57, 100, "57.0%"), (9999, 10000, "99.9%"), (1, 3, "33.3%")])
+def test_the_share_is_exact_and_never_all_before_the_end(done: int, total: int, share: str) -> None:
+    assert f"({share})" in progress_line(progress(done=done, total=total))
+
+
+def test_all_is_all() -> None:
+    assert "200/200 images (100.0%)" in progress_line(progress(done=200))
+    assert "(100.0%)" in progress_line(progress(done=0, total=0))
+
+
+def test_without_a_terminal_lines_come_at_intervals_and_the_last_state_in_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Display() as display:
+        display.say("[bold]begun[/bold] /a/very/" + "long/" * 60 + "path.png")
+        for done in range(100):
+            display.progress(progress(done=done))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("[bold]begun[/bold] /a/very/long/")
+    assert lines[0].endswith("path.png"), "no line is folded"
+    assert lines[1:] == [progress_line(progress(done=99))]
+
+
+def test_the_way_to_resume_can_be_pasted_and_holds_no_secret() -> None:
+    config = RestoreConfig(source="my photos", output="out")
+    assert how_to_resume("restore", config, ["my photos", "out", "--include", "*.dat"]).endswith(
+        "mimo restore 'my photos' out --include '*.dat'"
+    )
+    secret = how_to_resume("restore", config, ["https://u:p@host/list.csv?X-Amz-Signature=abc", "out"])
+    assert "abc" not in secret
+    assert "u:p" not in secret
+
+
+def test_the_way_to_resume_does_not_remove_what_is_done() -> None:
+    config = RestoreConfig(source="in", output="out", mode="overwrite")
+    text = how_to_resume("restore", config, ["in", "out", "--mode", "overwrite"])
+    assert "without --mode overwrite" in text
+    assert "mimo restore in" not in text

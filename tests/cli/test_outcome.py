@@ -1,0 +1,31 @@
+"""The scores at the end of a run, as a person reads them."""
+
+import pytest
+
+from mimo_core.cli.outcome import scores_of
+from mimo_core.runs.statistics import Mean, Statistics
+
+
+@pytest.mark.parametrize(
+    ("scores", "row"),
+    [
+        ({"input_psnr": Mean(50, 2), "psnr": Mean(60, 2)}, ("PSNR", "25.00 -> 30.00 dB (+5.00), mean of 2")),
+        ({"psnr_float": Mean(60, 2)}, ("PSNR of float", "30.00 dB, mean of 2")),
+        (
+            {"input_psnr": Mean(0, 0, 3), "psnr": Mean(150, 3)},
+            ("PSNR", "infinite -> 50.00 dB, mean of 0 and 3; identical images: 3 before, 0 after"),
+        ),
+        (
+            {"input_psnr_y": Mean(25, 1, 1), "psnr_y": Mean(80, 2)},
+            ("PSNR of luma", "25.00 -> 40.00 dB, mean of 1 and 2; identical images: 1 before, 0 after"),
+        ),
+        (
+            {"psnr_float": Mean(0, 0, 2)},
+            ("PSNR of float", "infinite dB, mean of 0; identical images: 2 after"),
+        ),
+    ],
+)
+def test_means_of_what_was_scored_with_a_gain_only_over_as_many_images(
+    scores: dict[str, Mean], row: tuple[str, str]
+) -> None:
+    assert scores_of(Statistics(scores=scores)) == [row]

@@ -1,0 +1,155 @@
+"""Before the first image: what a command is refused for, and what resuming by another one is."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mimo_core.distributed.preparation import demand_of, open_run, plan_run, settle
+from mimo_core.errors import UsageError
+from mimo_core.hardware import Hardware
+from mimo_core.runs.config import RestoreConfig
+from mimo_core.runs.folder import RunFolder
+from mimo_core.runs.plan import read_plan
+from mimo_core.storage import Store
+
+LITE = "golden:mimo-unet-lite"
+CPU = Hardware(cores=2, memory=8 << 30, cpu_bf16=False, cuda=False, cuda_bf16=False, cuda_memory=0)
+GPU = Hardware(cores=9, memory=8 << 30, cpu_bf16=True, cuda=True, cuda_bf16=True, cuda_memory=8 << 30)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.jpg", "c.png"):
+        assert cv2.imwrite(str(tmp_path / "in" / name), np.full((8, 8, 3), 90, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config_of(**options: object) -> RestoreConfig:
+    return RestoreConfig.model_validate({"source": "in", "output": "out", "weights": LITE, **options})
+
+
+def start(**options: object) -> list[str]:
+    """Do all that comes before the first image; return what was said."""
+    config = config_of(**options)
+    folder, said = RunFolder(Store(config.output)), list[str]()
+    opening = open_run(config, folder)
+    plan_run(config, folder, opening, settle(config, opening, CPU), said.append)
+    return said
+
+
+def test_the_same_command_resumes_the_run(place: Path) -> None:
+    start()
+    before = (place / "out" / "run.json").read_bytes()
+    start()
+    start(source=str(place / "in") + "/", weights=None, workers="3", timeout=1.0)
+    assert (place / "out" / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"precision": "bf16"}, "precision: was fp32, now bf16"),
+        ({"size": "36x64"}, "size: was native, now 36x64"),
+        ({"weights": "golden:mimo-unet"}, "model: was mimo-unet-lite, now mimo-unet"),
+        ({"reference": "in"}, "reference: was none, now "),
+        ({"limit": 2}, "limit: was none, now 2"),
+        ({"include": ("*.dat",)}, "include: was none, now "),
+        ({"format": "png", "quality": 3}, "format: was same, now png; quality: was default, now 3"),
+    ],
+)
+def test_another_command_is_refused_by_its_differences(
+    place: Path, options: dict[str, object], difference: str
+) -> None:
+    start()
+    with pytest.raises(UsageError) as caught:
+        start(**options)
+    text = str(caught.value)
+    assert difference in text
+    assert text.startswith("OUTPUT holds a run that was begun otherwise (")
+    assert text.endswith("repeat its options, choose another OUTPUT, or start over with --mode overwrite")
+
+
+def test_overwrite_starts_over_and_takes_only_the_runs_own_files(place: Path) -> None:
+    start()
+    (place / "out" / "images").mkdir()
+    (place / "out" / "images" / "a.png").write_text("written by the run")
+    (place / "out" / "images" / "mine.png").write_text("not the run's")
+    start(precision="bf16", mode="overwrite")
+    assert [path.name for path in (place / "out" / "images").iterdir()] == ["mine.png"]
+    manifest = RunFolder(Store("out")).manifest()
+    assert manifest is not None
+    assert manifest.recipe.precision == "bf16"
+
+
+def test_extend_appends_what_is_new(place: Path) -> None:
+    start()
+    assert start(mode="extend") == ["0 new images were added to the plan"]
+    assert cv2.imwrite("in/d.png", np.zeros((8, 8, 3), np.uint8))
+    assert start(mode="extend") == ["1 new images were added to the plan"]
+    plan = read_plan(Store("out"))
+    assert plan is not None
+    assert [row.key for row in plan.rows()] == ["a.png", "b.jpg", "c.png", "d.png"]
+
+
+@pytest.mark.parametrize("mode", ["retry-failed", "extend"])
+def test_modes_that_need_a_run_say_so(place: Path, mode: str) -> None:
+    with pytest.raises(UsageError, match=f"--mode {mode} needs a run, and .*out holds none"):
+        start(mode=mode)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"output": "in/out"}, "SOURCE"),
+        ({"source": "in/*.png", "output": "in/out"}, "SOURCE"),
+        ({"output": "."}, "SOURCE"),
+        ({"output": "in/"}, "SOURCE"),
+        ({"output": "ref/out", "reference": "ref"}, "--reference"),
+        ({"source": "link", "output": "in/out"}, "SOURCE"),
+    ],
+)
+def test_an_output_inside_the_source_is_refused(place: Path, options: dict[str, object], name: str) -> None:
+    (place / "link").symlink_to(place / "in")
+    with pytest.raises(UsageError, match=f"^{name} and OUTPUT overlap .*choose an OUTPUT outside of it"):
+        start(**options)
+
+
+def test_a_list_may_lie_beside_its_output(place: Path) -> None:
+    (place / "list.txt").write_text("in/a.png\n")
+    start(source="list.txt", output="results")
+
+
+def test_a_source_of_nothing_is_refused_and_leaves_nothing(place: Path) -> None:
+    (place / "empty").mkdir()
+    with pytest.raises(UsageError, match="no images in empty"):
+        start(source="empty")
+    with pytest.raises(UsageError, match="there is nothing at absent"):
+        start(source="absent")
+    assert not (place / "out").exists()
+
+
+def test_a_folder_of_somebody_elses_is_refused(place: Path) -> None:
+    (place / "out" / "images").mkdir(parents=True)
+    (place / "out" / "images" / "x.png").write_text("mine")
+    with pytest.raises(UsageError, match=r"holds images/x\.png: choose another OUTPUT, or move it away"):
+        start()
+
+
+def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
+    def demand(hardware: Hardware, **options: object):
+        config = config_of(**options)
+        opening = open_run(config, RunFolder(Store(config.output)))
+        return demand_of(config, settle(config, opening, hardware), hardware, opening.weights)
+
+    plain = demand(CPU)
+    assert (plain.cpus, plain.gpus) == (1, 0)
+    assert demand(CPU, cpus_per_worker=2).cpus == 2
+    assert demand(CPU, tile="1024x1024").memory == plain.memory
+    assert demand(CPU, tile="256x256").memory < plain.memory <= CPU.memory // 2
+    assert demand(CPU, tile="256x256", batch=4).memory > demand(CPU, tile="256x256").memory
+    card = demand(GPU)
+    assert (card.cpus, card.gpus, card.memory) == (4, 1, 0)

@@ -1,0 +1,131 @@
+"""The folder for VACC's compiler: complete, true to the contract's layout, and what the engine then runs."""
+
+import csv
+import json
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import yaml
+from fixtures_vacc import compiled_folder
+
+from mimo_core.engines import SessionSpec, open_session
+from mimo_core.engines.export.vacc_folder import write_vacc_folder
+from mimo_core.engines.vacc.compiled import load_compiled
+from mimo_core.errors import UsageError
+from mimo_core.metrics.psnr_ssim import psnr
+from mimo_core.models.weights import load_weights
+
+SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "blurred"
+IMAGES = [str(path) for path in sorted(SAMPLES.iterdir())]
+SIZE = (64, 96)
+
+
+def test_the_folder_holds_what_the_compiler_reads(tmp_path: Path, colourful_weights: Path) -> None:
+    weights = load_weights(str(colourful_weights))
+    compiled_folder(weights, tmp_path / "x", SIZE, images=IMAGES, precisions=("fp16", "int8"))
+    folder = tmp_path / "x"
+    assert {path.name for path in folder.iterdir()} == {
+        *("mimo.onnx", "fp16.yaml", "int8.yaml", "vdsp.json", "calibration", "calibration.csv", "vacc.json"),
+        *("README.md", "deploy_weights"),
+    }
+    int8 = yaml.safe_load((folder / "int8.yaml").read_text())
+    assert int8 == {
+        "name": "mimo_unet_w8_r1_int8",
+        "frontend": {
+            "type": "onnx",
+            "checkpoint": "mimo.onnx",
+            "dtype": "fp32",
+            "shape": {"input": [1, 3, 64, 96]},
+        },
+        "backend": {
+            "type": "tvm_vacc",
+            "dtype": "int8",
+            "compile": {"data_transport_mode": 1},
+            "quantize": {"calibrate_mode": "percentile", "quantize_per_channel": True},
+        },
+        "dataset": {
+            "type": "tvm",
+            "path": "calibration/",
+            "sampler": {"suffix": "png", "get_data_num": 50},
+            "process_ops": [
+                {"type": "DecodeImage"},
+                {"type": "Resize", "size": [64, 96]},
+                {"type": "Normalize", "norm_type": None},
+                {"type": "ToTensor"},
+            ],
+        },
+        "workspace": {"path": "deploy_weights/"},
+    }
+    fp16 = yaml.safe_load((folder / "fp16.yaml").read_text())
+    assert fp16["backend"] == {"type": "tvm_vacc", "dtype": "fp16", "compile": {"data_transport_mode": 1}}
+    assert "dataset" not in fp16
+    model = onnx.load(str(folder / "mimo.onnx"))
+    assert [one.version for one in model.opset_import] == [11]
+    vdsp = json.loads((folder / "vdsp.json").read_text())
+    assert vdsp["OpType"] == "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR"
+    assert (vdsp["OpConfig"]["OimageHeight"], vdsp["OpConfig"]["OimageWidth"]) == SIZE
+    text = (folder / "README.md").read_text() + (folder / "int8.yaml").read_text()
+    assert "nferred" in text
+    assert "ever run on a card" in text
+    for precision in ("fp16", "int8"):
+        compiled = load_compiled(str(folder), precision)
+        assert (compiled.precision, compiled.sha256, compiled.size) == (precision, weights.sha256, SIZE)
+
+
+def test_calibration_images_are_cut_from_the_users_and_not_resized(tmp_path: Path, colourful_weights: Path) -> None:
+    write_vacc_folder(load_weights(str(colourful_weights)), tmp_path, size=SIZE, calibration_images=IMAGES)
+    rows = list(csv.DictReader((tmp_path / "calibration.csv").open(newline="")))
+    assert len(rows) == 50
+    assert {row["source"] for row in rows} == set(IMAGES)
+    places = {(row["source"], row["top"], row["left"]) for row in rows}
+    assert len(places) == 50
+    for row in rows:
+        tile = cv2.imread(str(tmp_path / row["file"]))
+        top, left = int(row["top"]), int(row["left"])
+        whole = cv2.imread(row["source"])[top : top + SIZE[0], left : left + SIZE[1]]
+        assert np.array_equal(tile[: whole.shape[0], : whole.shape[1]], whole)
+
+
+def test_without_calibration_images_there_is_fp16_alone(tmp_path: Path, colourful_weights: Path) -> None:
+    write_vacc_folder(load_weights(str(colourful_weights)), tmp_path, size=SIZE)
+    assert not (tmp_path / "int8.yaml").exists()
+    assert "no configuration for int8" in (tmp_path / "README.md").read_text()
+    assert list(json.loads((tmp_path / "vacc.json").read_text())["compiled"]) == ["fp16"]
+
+
+def test_a_size_that_does_not_fit_in_fp16_is_told(tmp_path: Path, colourful_weights: Path) -> None:
+    write_vacc_folder(load_weights(str(colourful_weights)), tmp_path, size=(720, 1280))
+    assert "does not fit a die's memory; int8 does" in (tmp_path / "README.md").read_text()
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path: Path, colourful_weights: Path) -> None:
+    weights = load_weights(str(colourful_weights))
+    with pytest.raises(UsageError, match="--interpolation bilinear"):
+        write_vacc_folder(load_weights(str(colourful_weights), "nearest"), tmp_path / "x", size=SIZE)
+    with pytest.raises(UsageError, match="multiples of 4 pixels"):
+        write_vacc_folder(weights, tmp_path / "x", size=(63, 96))
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty: choose another folder"):
+        write_vacc_folder(weights, tmp_path, size=SIZE)
+
+
+def test_shipped_weights_gain_on_the_double_what_they_gain_in_torch(tmp_path: Path, vaststreamx: ModuleType) -> None:
+    weights = load_weights("mimo-unet-lite", "bilinear")
+    compiled = load_compiled(compiled_folder(weights, tmp_path / "x", SIZE), "auto")
+    blurred, sharp = (
+        cv2.cvtColor(cv2.imread(str(SAMPLES.parent / kind / "brushes.png")), cv2.COLOR_BGR2RGB)[200:264, 300:396]
+        for kind in ("blurred", "sharp")
+    )
+    session = open_session(SessionSpec("vacc", "vacc:0", "fp16", None, compiled=compiled))
+    try:
+        restored = session.restore(blurred[None].copy())[0]
+    finally:
+        session.close()
+    by_torch = open_session(SessionSpec("torch", "cpu", "fp32", weights, threads=1)).restore(blurred[None].copy())[0]
+    assert psnr(restored, by_torch) >= 50
+    assert psnr(restored, sharp) == pytest.approx(psnr(by_torch, sharp), abs=0.02)
