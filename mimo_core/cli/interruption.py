@@ -14,7 +14,7 @@ from typing import NoReturn
 INTERRUPTED = 130
 # `ray job stop` kills after 3 s: after this long the process ends, however far its orderly end has come.
 _GRACE_SECONDS = 1.3
-_FAREWELL_SECONDS = 0.3
+_REPORT_SECONDS = 0.3
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
@@ -26,12 +26,12 @@ class Interruption:
     signal itself: it ends the process when the main thread has not done so in time, and at once at a second signal.
 
     Args:
-        farewell: says, given the cause in words, that the run has stopped and how to go on. Called once.
+        report: says, given the cause in words, that the run has stopped and how to go on. Called once.
     """
 
-    def __init__(self, farewell: Callable[[str], None]) -> None:
+    def __init__(self, report: Callable[[str], None]) -> None:
         self.cause: str | None = None
-        self._farewell = farewell
+        self._report = report
         self._said = False
         self._rung = threading.Event()
         self._lock = threading.Lock()
@@ -60,13 +60,13 @@ class Interruption:
         """Whether a signal has come; one that has just come may need a moment to be noticed."""
         return self.cause is not None or self._rung.wait(0.1)
 
-    def say_farewell(self) -> None:
+    def report(self) -> None:
         """Say that the run has stopped, unless that is said already."""
         with self._lock:
             if self._said:
                 return
             self._said = True
-        self._farewell(self.cause or "the user")
+        self._report(self.cause or "the user")
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self.cause = self.cause or _SIGNALS[signal.Signals(number)]
@@ -83,9 +83,9 @@ class Interruption:
         # A second signal, or the end of the block, shows as something to read.
         if select.select([self._bell], [], [], _GRACE_SECONDS)[0] and not self._bell.recv(1):
             return
-        speaker = threading.Thread(target=self.say_farewell, daemon=True)
+        speaker = threading.Thread(target=self.report, daemon=True)
         speaker.start()
-        speaker.join(_FAREWELL_SECONDS)
+        speaker.join(_REPORT_SECONDS)
         end_now()
 
 
@@ -110,9 +110,9 @@ def _descendants(process: int) -> list[int]:
 
 
 @contextmanager
-def interruptible(farewell: Callable[[str], None]) -> Iterator[Interruption]:
+def interruptible(report: Callable[[str], None]) -> Iterator[Interruption]:
     """Handle the signals for the duration of the block; see `Interruption`."""
-    interruption = Interruption(farewell)
+    interruption = Interruption(report)
     interruption.install()
     try:
         yield interruption

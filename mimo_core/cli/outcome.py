@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mimo_core.distributed.execution.outcome import Outcome
+from mimo_core.distributed.outcome import Outcome
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.statistics import STAGES, Mean, Statistics
@@ -40,7 +40,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
     table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
     console.print(table)
-    for reason in outcome.turned_away:
+    for reason in outcome.failed_starts:
         console.print(f"\nnote: a worker could not start, and the run went on without it: {reason}", markup=False)
     if outcome.distance is not None and outcome.distance.images < RELIABLE:
         console.print(

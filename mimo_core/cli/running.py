@@ -23,9 +23,9 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
         The exit code; see `mimo_core.cli.main.run`.
     """
     if config.dry_run:
-        from mimo_core.cli.dry_run import rehearse
+        from mimo_core.cli.dry_run import print_dry_run
 
-        return rehearse(config)
+        return print_dry_run(config)
 
     def work(display: Display) -> int:
         # Ray takes a second to import, which `--help` need not.
@@ -50,17 +50,17 @@ def attempt(job: str, work: Callable[[Display], int], resumption: str) -> int:
     """
     with Display() as display:
 
-        def farewell(cause: str) -> None:
+        def report(cause: str) -> None:
             display.finish()
             display.say(f"stopped by {cause}; what is committed stays; {resumption}")
 
-        with interruptible(farewell) as interruption:
+        with interruptible(report) as interruption:
             try:
                 return work(display)
             except BaseException as error:
                 # An interrupted library may raise something else than the interruption.
                 if interruption.happened:
-                    interruption.say_farewell()
+                    interruption.report()
                     leave(INTERRUPTED)
                 if not isinstance(error, SystemFailure):
                     raise

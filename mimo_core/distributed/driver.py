@@ -1,15 +1,16 @@
-"""The driver of a run: connects to Ray, takes the lease, prepares the run, and lets the pool work on it."""
+"""The driver of a run: makes its choices, connects to Ray, takes the lease, plans, and lets the pool work on it."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import ray
 
 from mimo_core.distributed.execution.execution import Execution, set_distance
-from mimo_core.distributed.execution.outcome import Outcome, SetDistance, View
-from mimo_core.distributed.preparation import Opening, Prepared, demand_of, open_run, plan_run, settle, suit, wants_gpu
+from mimo_core.distributed.observer import Observer
+from mimo_core.distributed.outcome import Outcome, SetDistance
+from mimo_core.distributed.preparation import Prepared, Request, Resolved, demand_of, plan_run, resolve
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.distributed.runtime import (
     Connection,
@@ -20,7 +21,8 @@ from mimo_core.distributed.runtime import (
     tune_on_a_node,
 )
 from mimo_core.distributed.workers.pool import PoolOptions, WorkerPool
-from mimo_core.distributed.workers.scheduler import Staff
+from mimo_core.distributed.workers.ray_scheduler import RayScheduler
+from mimo_core.distributed.workers.scheduler import Scheduler
 from mimo_core.distributed.workers.worker import WorkerSetup
 from mimo_core.engines.vacc import count_dies
 from mimo_core.errors import ErrorKind, SystemFailure
@@ -32,19 +34,19 @@ from mimo_core.inference.tuning import tune as tune_here
 from mimo_core.runs.config import RunConfig, parse_workers
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.lease import Lease
-from mimo_core.runs.plan import read_plan
+from mimo_core.runs.plan import Plan, read_plan
 from mimo_core.runs.records import scan
 from mimo_core.storage import Store
 from mimo_core.wording import count
 
 
 @dataclass(frozen=True)
-class Site:
-    """Where runs are worked on: a connection to Ray, the workers there, and what they may share.
+class Cluster:
+    """Where runs are worked on: a connection to Ray, the workers there, and what runs in turn may share.
 
     Attributes:
         connection: to Ray.
-        staff: the workers.
+        scheduler: starts the workers.
         dies: VACC dies that an embedded Ray has to give out.
         keeps_decoded: whether workers keep decoded images for the next run.
         hardware: of the cluster's nodes that hold workers, as far as it was asked for, by what these take.
@@ -52,20 +54,47 @@ class Site:
     """
 
     connection: Connection
-    staff: Staff
+    scheduler: Scheduler
     dies: int = 0
     keeps_decoded: bool = False
     hardware: dict[str, Hardware] = field(default_factory=dict)
     answers: dict[Question, Answer] = field(default_factory=dict)
 
+    def hardware_for(self, request: Request, observer: Observer) -> Hardware:
+        """Return what a node that holds workers has; asked of a cluster once for each kind of worker."""
+        if self.connection.embedded:
+            if request.vacc and not self.dies:
+                raise no_card()
+            return Hardware.here(vacc_dies=self.dies)
+        gpu = request.wants_gpu(ray.cluster_resources().get("GPU", 0))
+        demand = Demand(gpus=int(gpu), custom={VACC: 1} if request.vacc else {})
+        kind = f"{demand.items()} {request.config.vacc_python}"
+        if kind not in self.hardware:
+            self.scheduler.close()
+            self.hardware[kind] = inspect_hardware(demand, observer.say, request.config.vacc_python)
+        return self.hardware[kind]
 
-def run(config: RunConfig, view: View, site: Site | None = None) -> Outcome:
+    def tune(self, question: Question, observer: Observer) -> Answer:
+        """Return what is fastest where workers run; measured once for each question."""
+        if question not in self.answers:
+            if self.connection.embedded:
+                answer = tune_here(question)
+            else:
+                # Workers that wait for a run hold what the measurement needs.
+                self.scheduler.close()
+                answer = tune_on_a_node(question, observer.say)
+            observer.say(answer.reason)
+            self.answers[question] = answer
+        return self.answers[question]
+
+
+def run(config: RunConfig, observer: Observer, cluster: Cluster | None = None) -> Outcome:
     """Work on a run until every image of the plan has its record.
 
     Args:
         config: what is asked for.
-        view: is told what goes on.
-        site: where several runs are worked on in turn; None opens one for this run.
+        observer: is told what goes on.
+        cluster: where several runs are worked on in turn; None connects for this run alone.
 
     Raises:
         UsageError: the configuration cannot work.
@@ -73,71 +102,77 @@ def run(config: RunConfig, view: View, site: Site | None = None) -> Outcome:
         KeyboardInterrupt: so too; workers are gone, what is committed stays, the lease is given back.
     """
     folder = RunFolder(Store(config.output))
-    opening = open_run(config, folder)
-    if opening.manifest is not None and config.mode == "resume":
-        plan = read_plan(folder.store)
-        if plan is not None and len(folder.committed()) == plan.num_shards:
-            # Nothing is left to do but to tidy up, so Ray is not needed.
-            recipe = settle(config, opening, Hardware.here())
-            statistics, summary = scan(folder.store), folder.summary()
-            distance = set_distance(folder, recipe) if summary is None else SetDistance.of(summary)
-            outcome = Outcome(statistics, recipe, plan, 0, 0.0, 0.0, (), 0, distance=distance)
-            with leased(folder, view):
-                if summary is None:
-                    # The last driver died between its last part and this.
-                    folder.write_summary(outcome.summary())
-            return outcome
-    with nullcontext(site) if site is not None else _site_for(config, opening) as place, leased(folder, view) as lease:
-        return _work(config, folder, opening, place, lease, view)
+    if config.mode == "resume" and (plan := _finished(folder)) is not None:
+        # Nothing is left to do but to tidy up, so Ray is not needed.
+        return _close_finished(folder, resolve(config, folder, lambda _: Hardware.here()), plan, observer)
+    with ExitStack() as connected:
+
+        def hardware(request: Request) -> Hardware:
+            nonlocal cluster
+            # Not before, for what is refused is refused at once, and connecting takes seconds.
+            cluster = cluster or connected.enter_context(_cluster_for(request))
+            return cluster.hardware_for(request, observer)
+
+        def tune(question: Question) -> Answer:
+            assert cluster is not None
+            return cluster.tune(question, observer)
+
+        resolved = resolve(config, folder, hardware, tune)
+        assert cluster is not None
+        with leased(folder, observer) as lease:
+            if config.mode != "overwrite" and folder.manifest() != resolved.manifest:
+                # Another driver began the run while this one waited for the lease.
+                resolved = resolve(config, folder, hardware, tune)
+            return _work(config, folder, resolved, cluster, lease, observer)
+
+
+def _finished(folder: RunFolder) -> Plan | None:
+    """Return the plan of a run in which nothing is left to do."""
+    plan = read_plan(folder.store) if folder.manifest() is not None else None
+    return plan if plan is not None and len(folder.committed()) == plan.num_shards else None
+
+
+def _close_finished(folder: RunFolder, resolved: Resolved, plan: Plan, observer: Observer) -> Outcome:
+    statistics, summary = scan(folder.store), folder.summary()
+    distance = set_distance(folder, resolved.recipe) if summary is None else SetDistance.of(summary)
+    outcome = Outcome(statistics, resolved.recipe, plan, 0, 0.0, 0.0, (), 0, distance=distance)
+    with leased(folder, observer):
+        if summary is None:
+            # The last driver died between its last part and this.
+            folder.write_summary(outcome.summary())
+    return outcome
 
 
 @contextmanager
-def _site_for(config: RunConfig, opening: Opening) -> Iterator[Site]:
-    dies = dies_here(config.vacc_python) if opening.vacc else 0
-    if opening.vacc and not dies and not os.environ.get("RAY_ADDRESS"):
+def _cluster_for(request: Request) -> Iterator[Cluster]:
+    dies = dies_here(request.config.vacc_python) if request.vacc else 0
+    if request.vacc and not dies and not os.environ.get("RAY_ADDRESS"):
         # Before Ray starts, which takes seconds.
         raise no_card()
-    with connect(config.device, dies) as connection:
-        yield Site(connection, Staff(), dies)
+    with connect(request.config.device, dies) as connection:
+        yield Cluster(connection, RayScheduler(), dies)
 
 
-def _work(config: RunConfig, folder: RunFolder, opening: Opening, site: Site, lease: Lease, view: View) -> Outcome:
+def _work(
+    config: RunConfig, folder: RunFolder, resolved: Resolved, cluster: Cluster, lease: Lease, observer: Observer
+) -> Outcome:
     faults = Faults.from_environment()
-    if config.mode != "overwrite" and folder.manifest() != opening.manifest:
-        # Another driver began the run while this one waited for the lease.
-        opening = open_run(config, folder)
-    probe = None if site.connection.embedded else refuse_unseen_output(folder.store)
-    hardware = _hardware(config, opening, site, view)
-
-    def tune(question: Question) -> Answer:
-        if question not in site.answers:
-            if site.connection.embedded:
-                answer = tune_here(question)
-            else:
-                # Workers that wait for a run hold what the measurement needs.
-                site.staff.close()
-                answer = tune_on_a_node(question, view.say)
-            view.say(answer.reason)
-            site.answers[question] = answer
-        return site.answers[question]
-
-    opening = suit(config, opening, hardware)
-    recipe = settle(config, opening, hardware, tune)
-    plan = plan_run(config, folder, opening, recipe, view.say)
-    if not site.connection.embedded:
+    probe = None if cluster.connection.embedded else refuse_unseen_output(folder.store)
+    plan = plan_run(config, folder, resolved, observer.say)
+    if not cluster.connection.embedded:
         refuse_unseen_source(plan.shard(0)[0].source)
-    prepared = Prepared(recipe, plan, demand_of(config, recipe, hardware, opening.weights))
+    prepared = Prepared(resolved.recipe, plan, demand_of(config, resolved))
     minimum, maximum = parse_workers(config.workers)
     setup = WorkerSetup(
         store=folder.store,
-        recipe=recipe,
+        recipe=resolved.recipe,
         # Ray shows a worker its own GPU only, and tells it which die is its own.
-        device=config.device if config.device.startswith("vacc:") else recipe.device_type,
-        options=PipelineOptions(memory=min(2 << 30, hardware.memory // 8)),
+        device=config.device if config.device.startswith("vacc:") else resolved.recipe.device_type,
+        options=PipelineOptions(memory=min(2 << 30, resolved.hardware.memory // 8)),
         probe=probe,
         vacc_python=config.vacc_python,
         faults=faults,
-        decoded=_decoded_bytes(hardware) if site.keeps_decoded else 0,
+        decoded=_decoded_bytes(resolved.hardware) if cluster.keeps_decoded else 0,
     )
     options = PoolOptions(
         min(minimum, plan.num_shards),
@@ -145,25 +180,10 @@ def _work(config: RunConfig, folder: RunFolder, opening: Opening, site: Site, le
         prepared.demand,
         config.timeout,
     )
-    view.say(describe(prepared, chosen=config.weights is not None or opening.manifest is not None))
-    networks = tuple(ray.put(network) for network in (opening.weights, opening.inception))
-    pool = WorkerPool(setup, networks, options, view.say, site.staff)
-    return Execution(config, folder, lease, prepared, pool, view, faults).run()
-
-
-def _hardware(config: RunConfig, opening: Opening, site: Site, view: View) -> Hardware:
-    """Return what a node that holds workers has; asked of a cluster once for each kind of worker."""
-    if site.connection.embedded:
-        if opening.vacc and not site.dies:
-            raise no_card()
-        return Hardware.here(vacc_dies=site.dies)
-    gpu = wants_gpu(config, opening, ray.cluster_resources().get("GPU", 0))
-    demand = Demand(gpus=int(gpu), custom={VACC: 1} if opening.vacc else {})
-    kind = f"{demand.items()} {config.vacc_python}"
-    if kind not in site.hardware:
-        site.staff.close()
-        site.hardware[kind] = inspect_hardware(demand, view.say, config.vacc_python)
-    return site.hardware[kind]
+    observer.say(describe(prepared, chosen=config.weights is not None or resolved.manifest is not None))
+    networks = tuple(ray.put(network) for network in (resolved.weights, resolved.inception))
+    pool = WorkerPool(setup, networks, options, observer.say, cluster.scheduler)
+    return Execution(config, folder, lease, prepared, pool, observer, faults).run()
 
 
 def _decoded_bytes(hardware: Hardware) -> int:
@@ -201,12 +221,12 @@ def no_card() -> SystemFailure:
 
 
 @contextmanager
-def leased(folder: RunFolder, view: View) -> Iterator[Lease]:
+def leased(folder: RunFolder, observer: Observer) -> Iterator[Lease]:
     """Hold the folder's lease for the duration of the block."""
     if folder.store.path is None:
         # Local disks always do; some imitations of S3 ignore the condition.
         folder.store.check_exclusive()
-    lease = Lease.acquire(folder.store, view.say)
+    lease = Lease.acquire(folder.store, observer.say)
     try:
         folder.tidy()
         yield lease

@@ -32,21 +32,49 @@ SHARD_SIZE = 64
 _FEW_SHARDS = 8
 _SMALLEST_SHARD = 2
 
+Networks = Weights | CompiledModel | None
+
 
 @dataclass(frozen=True)
-class Opening:
-    """What is known of a run before Ray is asked: the run that is resumed, if any, the weights, and for the Frechet
-    distance the Inception network.
-    """
+class Request:
+    """What a run is asked for before any hardware is: the run that is resumed, if any, and the weights of it."""
 
+    config: RunConfig
     manifest: RunManifest | None
-    weights: Weights | CompiledModel | None
-    inception: Inception | None = None
+    weights: Networks
 
     @property
     def vacc(self) -> bool:
         """Whether workers need a VACC die each."""
         return isinstance(self.weights, CompiledModel)
+
+    def wants_gpu(self, gpus_in_cluster: float) -> bool:
+        """Return whether workers are to have a GPU, where the cluster has so many."""
+        if self.vacc:
+            return False
+        config, frozen = self.config, self.manifest.recipe if self.manifest is not None else None
+        if config.device == "auto" and frozen is None:
+            return gpus_in_cluster > 0 and (config.engine == "auto" or "cuda" in ENGINES[config.engine].devices)
+        return device_type_of(config, None, frozen) == "cuda"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A run with every choice made.
+
+    Attributes:
+        manifest: of the run that is resumed; None for a new one.
+        recipe: what is done to every image.
+        weights: the network; None where none is needed.
+        inception: the network of the Frechet distance, where it is asked for.
+        hardware: of a node that holds workers.
+    """
+
+    manifest: RunManifest | None
+    recipe: Recipe
+    weights: Networks
+    inception: Inception | None
+    hardware: Hardware
 
 
 @dataclass(frozen=True)
@@ -58,13 +86,43 @@ class Prepared:
     demand: Demand
 
 
-def open_run(config: RunConfig, folder: RunFolder) -> Opening:
-    """Find out what is asked for, and refuse what cannot work, without changing anything.
+def resolve(
+    config: RunConfig,
+    folder: RunFolder,
+    hardware: Callable[[Request], Hardware],
+    tune: Callable[[Question], Answer] = tune,
+) -> Resolved:
+    """Make every choice of a run, and refuse what cannot work, without changing anything.
+
+    Args:
+        config: what is asked for.
+        folder: OUTPUT.
+        hardware: asked for what a node that holds workers has, once it is known that the rest can work.
+        tune: measures what is fastest there, where a new run leaves the choice to us.
 
     Raises:
-        UsageError: source and output overlap, the source holds no image, the mode does not fit what OUTPUT holds, or
-            the weights are not what they should be.
+        UsageError: source and output overlap, the source holds no image, the mode does not fit what OUTPUT holds, the
+            weights are not what they should be, or the run in OUTPUT was begun otherwise.
+        SystemFailure: the hardware that is asked for is not there.
     """
+    request = _request(config, folder)
+    found = hardware(request)
+    weights, frozen = request.weights, request.manifest.recipe if request.manifest is not None else None
+    if config.weights is None and frozen is None and weights is not None:
+        weights = _weights_for(config, weights, found)
+    recipe = choose(config, weights, found, frozen, tune)
+    inception = _inception(config)
+    if inception is not None:
+        recipe = recipe.model_copy(update={"fid_sha256": inception.sha256})
+    if request.manifest is not None and (differences := request.manifest.differences(config, recipe)):
+        raise UsageError(
+            f"OUTPUT holds a run that was begun otherwise ({'; '.join(differences)}): repeat its options, choose "
+            "another OUTPUT, or start over with --mode overwrite"
+        )
+    return Resolved(request.manifest, recipe, weights, inception, found)
+
+
+def _request(config: RunConfig, folder: RunFolder) -> Request:
     _refuse_overlap(config, folder)
     manifest = folder.manifest()
     if config.mode == "overwrite":
@@ -72,11 +130,20 @@ def open_run(config: RunConfig, folder: RunFolder) -> Opening:
     elif manifest is None:
         if config.mode != "resume":
             raise UsageError(f"--mode {config.mode} needs a run, and {folder.store} holds none")
-        folder.refuse_strangers()
+        folder.refuse_foreign_files()
     weights = choose_weights(config, manifest.recipe if manifest is not None else None)
+    _inception(config)
     if manifest is None or config.mode == "extend":
         next(entries_of(config))
-    return Opening(manifest, weights, _inception(config))
+    return Request(config, manifest, weights)
+
+
+def _weights_for(config: RunConfig, weights: Networks, hardware: Hardware) -> Networks:
+    """Return the weights that suit the hardware, where a new run leaves the choice to us."""
+    name = default_weights(device_type_of(config, hardware, None))
+    if weights is not None and name == weights.source:
+        return weights
+    return choose_weights(config.model_copy(update={"weights": name}), None)
 
 
 def _inception(config: RunConfig) -> Inception | None:
@@ -98,49 +165,15 @@ def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> 
     return islice(entries, config.limit)
 
 
-def suit(config: RunConfig, opening: Opening, hardware: Hardware) -> Opening:
-    """Return the opening with the weights that suit the hardware, where a new run leaves the choice to us."""
-    if config.weights is not None or opening.manifest is not None or opening.weights is None:
-        return opening
-    name = default_weights(device_type_of(config, hardware, None))
-    if name == opening.weights.source:
-        return opening
-    return replace(opening, weights=choose_weights(config.model_copy(update={"weights": name}), None))
-
-
-def settle(
-    config: RunConfig, opening: Opening, hardware: Hardware, tune: Callable[[Question], Answer] = tune
-) -> Recipe:
-    """Return the recipe, and refuse to resume a run by another one; `tune` measures where a choice is left to us.
-
-    Raises:
-        UsageError: the run in OUTPUT was begun otherwise; the message names each difference.
-    """
-    manifest = opening.manifest
-    recipe = choose(config, opening.weights, hardware, manifest.recipe if manifest is not None else None, tune)
-    if opening.inception is not None:
-        recipe = recipe.model_copy(update={"fid_sha256": opening.inception.sha256})
-    if manifest is not None:
-        differences = manifest.differences(config, recipe)
-        if differences:
-            raise UsageError(
-                f"OUTPUT holds a run that was begun otherwise ({'; '.join(differences)}): repeat its options, choose "
-                "another OUTPUT, or start over with --mode overwrite"
-            )
-    return recipe
-
-
-def plan_run(
-    config: RunConfig, folder: RunFolder, opening: Opening, recipe: Recipe, say: Callable[[str], None]
-) -> Plan:
+def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, say: Callable[[str], None]) -> Plan:
     """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
-    if opening.manifest is None:
+    if resolved.manifest is None:
         if config.mode == "overwrite":
             folder.erase()
         folder.store.delete_tree("plan")
         size, entries = _sharded(config, say)
         plan = write_plan(folder.store, entries, shard_size=size, output_format=config.format)
-        folder.begin(RunManifest.of(config, recipe))
+        folder.begin(RunManifest.of(config, resolved.recipe))
         return plan
     existing = read_plan(folder.store)
     if existing is None:
@@ -156,15 +189,20 @@ def plan_run(
 def _sharded(config: RunConfig, say: Callable[[str], None]) -> tuple[int, Iterator[ImageEntry]]:
     """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
     entries = entries_of(config, say)
-    if config.shard_size is not None:
-        return config.shard_size, entries
     first = list(islice(entries, SHARD_SIZE * _FEW_SHARDS))
-    size = min(SHARD_SIZE, max(_SMALLEST_SHARD, -(-len(first) // _FEW_SHARDS)))
-    return size, chain(first, entries)
+    return shard_size_of(config, len(first)), chain(first, entries)
 
 
-def demand_of(config: RunConfig, recipe: Recipe, hardware: Hardware, weights: Weights | CompiledModel | None) -> Demand:
+def shard_size_of(config: RunConfig, images: int) -> int:
+    """Return how many images go into a shard of a new run of so many (or more than a few shards hold)."""
+    if config.shard_size is not None:
+        return config.shard_size
+    return min(SHARD_SIZE, max(_SMALLEST_SHARD, -(-images // _FEW_SHARDS)))
+
+
+def demand_of(config: RunConfig, resolved: Resolved) -> Demand:
     """Return what a worker reserves on its node."""
+    recipe, hardware, weights = resolved.recipe, resolved.hardware, resolved.weights
     if isinstance(weights, CompiledModel):
         # The die computes; decoding, encoding and scoring use what cores there are for it.
         cores = max(1, min(_VACC_WORKER_CPUS, hardware.cores // max(1, hardware.vacc_dies)))
@@ -178,16 +216,6 @@ def demand_of(config: RunConfig, recipe: Recipe, hardware: Hardware, weights: We
     activations = pixels * width * element * 24
     memory = min(_WORKER_BYTES + activations, hardware.memory // 2)
     return Demand(cpus=recipe.threads or 1, memory=memory)
-
-
-def wants_gpu(config: RunConfig, opening: Opening, gpus_in_cluster: float) -> bool:
-    """Return whether the hardware to look at is a GPU node's."""
-    if opening.vacc:
-        return False
-    frozen = opening.manifest.recipe if opening.manifest is not None else None
-    if config.device == "auto" and frozen is None:
-        return gpus_in_cluster > 0 and (config.engine == "auto" or "cuda" in ENGINES[config.engine].devices)
-    return device_type_of(config, None, frozen) == "cuda"
 
 
 def _refuse_overlap(config: RunConfig, folder: RunFolder) -> None:

@@ -13,7 +13,7 @@ _ASK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class News:
+class RelayMessages:
     """What the driver learns from the workers.
 
     Attributes:
@@ -67,11 +67,11 @@ class Relay:
         """Whether the workers shall stop."""
         return self._stopping
 
-    def take(self) -> News:
+    def take(self) -> RelayMessages:
         """Give the driver what there is; lines are given once."""
-        news = News(tuple(self._lines), self._working, self._finished, self._failure)
+        messages = RelayMessages(tuple(self._lines), self._working, self._finished, self._failure)
         self._lines.clear()
-        return news
+        return messages
 
 
 def open_relay() -> Any:
@@ -82,7 +82,7 @@ def open_relay() -> Any:
     return ray.remote(Relay).options(**options).remote()
 
 
-class Wish:
+class StopSignal:
     """Whether the driver wants the workers to stop: the relay's answer, fetched now and then."""
 
     def __init__(self, relay: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from mimo_core.distributed.ray_private import assigned_units, free_resources_by_node
 from mimo_core.errors import UsageError
 
 # Ray knows nothing of VACC cards: nodes announce their dies under this name, and with the variable set to it when a
@@ -49,16 +50,15 @@ def assigned_die() -> int:
     Raises:
         UsageError: it was given none.
     """
-    core: Any = ray._private.worker.global_worker
-    identifiers = core.core_worker.resource_ids().get(VACC, [])
-    if not identifiers:
+    dies = assigned_units(VACC)
+    if not dies:
         raise UsageError("Ray gave this worker no VACC die")
-    return int(identifiers[0][0])
+    return dies[0]
 
 
 def free_slots(demand: Demand) -> int:
     """Return how many more workers the free resources of the living nodes can hold."""
-    return sum(_slots(demand, free) for free in _free_by_node())
+    return sum(_slots(demand, free) for free in free_resources_by_node())
 
 
 def total_slots(demand: Demand) -> int:
@@ -84,11 +84,6 @@ def describe_shortage(demand: Demand) -> str:
 
 def _show(name: str, amount: float) -> str:
     return f"{amount / 2**30:.1f} GiB of memory" if name == "memory" else f"{amount:g} {name}"
-
-
-def _free_by_node() -> list[dict[str, float]]:
-    per_node: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
-    return list(per_node.values())
 
 
 def _slots(demand: Demand, resources: dict[str, float]) -> int:

@@ -15,6 +15,7 @@ from ray.exceptions import NodeDiedError, RayActorError, TaskUnschedulableError,
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import mimo_core
+from mimo_core.distributed.ray_private import require_supported_ray, silence_notices, use_token
 from mimo_core.distributed.resources import UNITS_VARIABLE, VACC, Demand, describe_shortage, free_slots
 from mimo_core.engines.vacc import count_dies
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
@@ -50,6 +51,7 @@ def connect(device: str = "auto", dies: int = 0) -> Iterator[Connection]:
             where Ray gives them out.
         SystemFailure: there is no cluster at the address.
     """
+    require_supported_ray()
     address = os.environ.get("RAY_ADDRESS", "")
     if "://" in address:
         raise UsageError(
@@ -67,7 +69,8 @@ def connect(device: str = "auto", dies: int = 0) -> Iterator[Connection]:
     on_term = signal.getsignal(signal.SIGTERM)
     try:
         if address:
-            _use_token()
+            if "RAY_AUTH_MODE" not in os.environ:
+                use_token()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
         else:
             os.environ.setdefault(UNITS_VARIABLE, VACC)
@@ -88,7 +91,7 @@ def connect(device: str = "auto", dies: int = 0) -> Iterator[Connection]:
             f"no Ray cluster answers at {address} (from RAY_ADDRESS), or it asks for another token (RAY_AUTH_MODE, "
             "RAY_AUTH_TOKEN); unset RAY_ADDRESS to run on this machine",
         ) from error
-    _silence()
+    silence_notices()
     # Ray takes SIGTERM for itself while connecting.
     signal.signal(signal.SIGTERM, on_term)
     try:
@@ -101,27 +104,6 @@ def connect(device: str = "auto", dies: int = 0) -> Iterator[Connection]:
         raise
     else:
         ray.shutdown()
-
-
-def _use_token() -> None:
-    """Show the cluster the user's token if there is one, as Ray's own commands do and `ray.init` does not."""
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    try:
-        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-    except ImportError:
-        # No public call does this, and a private one may move: then a cluster with a token refuses, and says so.
-        return
-    setup = logging.getLogger(maybe_enable_token_auth_if_token_available.__module__)
-    setup.setLevel(logging.ERROR)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-
-
-def _silence() -> None:
-    """Keep Ray's notices of dead workers off standard output, whatever `log_to_driver` says: the pool tells of them."""
-    internal = ray._private.worker
-    if hasattr(internal, "print_to_stdstream"):
-        internal.print_to_stdstream = lambda *_, **__: None
 
 
 def _runtime_env() -> dict[str, object] | None:

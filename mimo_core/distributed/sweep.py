@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from mimo_core.distributed.driver import Site, dies_here, leased, run
+from mimo_core.distributed.driver import Cluster, dies_here, leased, run
 from mimo_core.distributed.execution.execution import TooManyFailuresError
-from mimo_core.distributed.execution.outcome import View
+from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.runtime import connect
-from mimo_core.distributed.workers.scheduler import Staff
+from mimo_core.distributed.workers.ray_scheduler import RayScheduler
 from mimo_core.engines.vacc.compiled import is_compiled
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.runs.folder import RunFolder
@@ -20,7 +20,7 @@ from mimo_core.sweep.sweep_config import SweepConfig
 _OF_THE_CELL = frozenset({ErrorKind.DEVICE, ErrorKind.OUT_OF_MEMORY})
 
 
-class SweepView(View, Protocol):
+class SweepObserver(Observer, Protocol):
     """Where the driver of a sweep tells what goes on."""
 
     def cell(self, cell: Cell, number: int, total: int) -> None:
@@ -30,7 +30,7 @@ class SweepView(View, Protocol):
         """Show what became of it."""
 
 
-def sweep(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder, view: SweepView) -> list[Result]:
+def sweep(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder, observer: SweepObserver) -> list[Result]:
     """Run the cells that are left, and return the results of all.
 
     What cannot be run is tried again by the next call; what is finished is not looked at again.
@@ -40,27 +40,27 @@ def sweep(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder, view:
         SystemFailure, LeaseLostError: storage failed as a whole, or another driver took over; it can be resumed.
         KeyboardInterrupt: so too; what is committed stays.
     """
-    with leased(RunFolder(folder.store), view):
+    with leased(RunFolder(folder.store), observer):
         folder.begin(config)
         results = {name: result for name, result in folder.results().items() if result.status == "done"}
         left = [cell for cell in cells if cell.name not in results]
         if left:
             dies = max((dies_here(one) for one in {cell.config.vacc_python for cell in left if _vacc(cell)}), default=0)
             with connect(dies=dies) as connection:
-                staff = Staff(keeps=True)
-                site = Site(connection, staff, dies, keeps_decoded=len(left) > 1)
+                scheduler = RayScheduler(keeps=True)
+                cluster = Cluster(connection, scheduler, dies, keeps_decoded=len(left) > 1)
                 for cell in left:
-                    view.cell(cell, cells.index(cell) + 1, len(cells))
-                    results[cell.name] = _result(cell, folder, view, site)
-                    view.result(results[cell.name])
+                    observer.cell(cell, cells.index(cell) + 1, len(cells))
+                    results[cell.name] = _result(cell, folder, observer, cluster)
+                    observer.result(results[cell.name])
                     folder.write(config, cells, results.values())
-                staff.close()
+                scheduler.close()
         return folder.write(config, cells, results.values())
 
 
-def _result(cell: Cell, folder: SweepFolder, view: SweepView, site: Site) -> Result:
+def _result(cell: Cell, folder: SweepFolder, observer: SweepObserver, cluster: Cluster) -> Result:
     try:
-        run(cell.config, view, site)
+        run(cell.config, observer, cluster)
     except (UsageError, TooManyFailuresError) as error:
         return Result(cell.name, cell.choices, "not_run", str(error))
     except SystemFailure as failure:

@@ -19,7 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util import placement_group_table
 
-from mimo_core.distributed.relay import News, Wish, open_relay
+from mimo_core.distributed.relay import RelayMessages, StopSignal, open_relay
 from mimo_core.distributed.resources import Demand, free_slots, total_slots
 from mimo_core.distributed.runtime import connect, refuse_unseen_folder
 from mimo_core.errors import ErrorKind, MimoError, SystemFailure, UsageError
@@ -47,7 +47,7 @@ _WORKER_ENVIRONMENT = {"OMP_WAIT_POLICY": "passive"}
 
 
 @dataclass(frozen=True)
-class Crew:
+class WorkerGroup:
     """The workers of a training: how many, and what each reserves."""
 
     workers: int
@@ -58,7 +58,7 @@ class Crew:
 
 
 @dataclass(frozen=True)
-class Order:
+class WorkerSettings:
     """What every worker gets: the configuration, the folder that its relative paths start from, one that must be
     there, and the way back to the driver.
     """
@@ -92,7 +92,7 @@ def train(config: TrainConfig, say: Callable[[str], None], stopped: Callable[[],
             "choose a --batch that is a multiple of --workers"
         )
     with connect(config.device) as connection:
-        crew = choose_crew(config)
+        group = choose_worker_group(config)
         with _scratch(config.output.absolute()) as scratch:
             if connection.embedded:
                 # Nobody takes this machine away with a warning.
@@ -100,13 +100,13 @@ def train(config: TrainConfig, say: Callable[[str], None], stopped: Callable[[],
             else:
                 _refuse_unseen(config, scratch)
             relay = open_relay()
-            suited = {"device": "cuda" if crew.demand.gpus else "cpu", "threads": crew.demand.cpus or None}
-            order = Order(config.model_copy(update=suited), Path.cwd(), scratch, relay)
-            say(f"training with {crew}")
-            return _follow(_Fit(order, crew), relay, crew, say, stopped)
+            suited = {"device": "cuda" if group.demand.gpus else "cpu", "threads": group.demand.cpus or None}
+            settings = WorkerSettings(config.model_copy(update=suited), Path.cwd(), scratch, relay)
+            say(f"training with {group}")
+            return _follow(_Fit(settings, group), relay, group, say, stopped)
 
 
-def choose_crew(config: TrainConfig) -> Crew:
+def choose_worker_group(config: TrainConfig) -> WorkerGroup:
     """Decide how many workers there are and what each takes of the cluster that this process is connected to.
 
     Raises:
@@ -127,7 +127,7 @@ def choose_crew(config: TrainConfig) -> Crew:
             f"{_resources(demand)}, with room for {room}; ask for fewer --workers"
             + (" or --threads" if config.threads else "")
         )
-    return Crew(workers, demand)
+    return WorkerGroup(workers, demand)
 
 
 def _even_share(workers: int) -> int:
@@ -186,28 +186,28 @@ def _scratch(output: Path) -> Iterator[Path]:
 class _Fit(threading.Thread):
     """Ray Train at work, on a thread of its own, so that the main one can listen to signals and to the workers."""
 
-    def __init__(self, order: Order, crew: Crew) -> None:
+    def __init__(self, settings: WorkerSettings, group: WorkerGroup) -> None:
         super().__init__(name="ray-train", daemon=True)
         self.error: Exception | None = None
         for name, value in _RAY_TRAIN.items():
             os.environ.setdefault(name, value)
         self._trainer = TorchTrainer(
             _work,
-            train_loop_config={"order": order},
+            train_loop_config={"settings": settings},
             torch_config=TorchConfig(timeout_s=_PATIENCE_SECONDS),
             scaling_config=ScalingConfig(
-                num_workers=crew.workers,
-                use_gpu=crew.demand.gpus > 0,
-                resources_per_worker=crew.demand.items(),
+                num_workers=group.workers,
+                use_gpu=group.demand.gpus > 0,
+                resources_per_worker=group.demand.items(),
             ),
             run_config=RunConfig(
                 name="train",
-                storage_path=str(order.scratch),
+                storage_path=str(settings.scratch),
                 failure_config=FailureConfig(  # type: ignore[call-arg]
                     max_failures=_RESTARTS,
                     controller_failure_limit=_RESTARTS,
                 ),
-                callbacks=[_Watch(order.relay)],  # type: ignore[list-item]
+                callbacks=[_Watch(settings.relay)],  # type: ignore[list-item]
                 worker_runtime_env={"env_vars": _WORKER_ENVIRONMENT},
             ),
         )
@@ -220,7 +220,7 @@ class _Fit(threading.Thread):
             self.error = error
 
 
-def _follow(fit: _Fit, relay: Any, crew: Crew, say: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
+def _follow(fit: _Fit, relay: Any, group: WorkerGroup, say: Callable[[str], None], stopped: Callable[[], bool]) -> bool:
     """Pass on what the workers say until Ray Train has ended, and the wish to stop to them."""
     working, wished = False, None
     notice = time.monotonic() + _FIRST_NOTICE_SECONDS
@@ -242,49 +242,49 @@ def _follow(fit: _Fit, relay: Any, crew: Crew, say: Callable[[str], None], stopp
         elif working:
             notice = time.monotonic() + _FIRST_NOTICE_SECONDS
         elif time.monotonic() > notice:
-            if _waits_for_room(crew):
-                say(f"waiting for room for {crew}: the cluster has {_resources(crew.demand)}")
+            if _waits_for_room(group):
+                say(f"waiting for room for {group}: the cluster has {_resources(group.demand)}")
             notice = time.monotonic() + _NOTICE_SECONDS
         fit.join(_POLL_SECONDS)
     _pass_on(asked, say)
-    news = _pass_on(relay.take.remote(), say)
-    if news.failure is not None:
-        raise news.failure
+    messages = _pass_on(relay.take.remote(), say)
+    if messages.failure is not None:
+        raise messages.failure
     if fit.error is not None:
         raise SystemFailure(
             ErrorKind.DEVICE, f"{_reason(fit.error)}; the same command goes on from the last checkpoint"
         ) from fit.error
-    return news.finished is True
+    return messages.finished is True
 
 
-def _pass_on(asked: Any, say: Callable[[str], None]) -> News:
-    news: News = ray.get(asked)
-    for line in news.lines:
+def _pass_on(asked: Any, say: Callable[[str], None]) -> RelayMessages:
+    messages: RelayMessages = ray.get(asked)
+    for line in messages.lines:
         say(line)
-    return news
+    return messages
 
 
-def _waits_for_room(crew: Crew) -> bool:
+def _waits_for_room(group: WorkerGroup) -> bool:
     """Whether there is no room for the workers; workers that have it may still be starting."""
-    waits = any(group["state"] == "PENDING" for group in placement_group_table().values())
-    return waits and free_slots(crew.demand) < crew.workers
+    waits = any(one["state"] == "PENDING" for one in placement_group_table().values())
+    return waits and free_slots(group.demand) < group.workers
 
 
-def _work(settings: dict[str, Any]) -> None:
+def _work(loop_config: dict[str, Any]) -> None:
     """Train as one worker of the group that Ray Train has opened."""
-    order: Order = settings["order"]
-    relay = order.relay
+    settings: WorkerSettings = loop_config["settings"]
+    relay = settings.relay
     try:
-        if order.home.is_dir():
-            os.chdir(order.home)
-        if not order.scratch.is_dir():
-            raise UsageError(f"node {platform.node()} cannot see the output {order.scratch.parent}: {_SHARED}")
+        if settings.home.is_dir():
+            os.chdir(settings.home)
+        if not settings.scratch.is_dir():
+            raise UsageError(f"node {platform.node()} cannot see the output {settings.scratch.parent}: {_SHARED}")
         leads = ray.train.get_context().get_world_rank() == 0
         if leads:
             relay.begin.remote()
-        trainer = Trainer(order.config, relay.say.remote)
+        trainer = Trainer(settings.config, relay.say.remote)
         _agree_on(trainer.step)
-        trainer.run(lambda line: relay.say.remote(str(line)), stopped=Wish(relay) if leads else lambda: False)
+        trainer.run(lambda line: relay.say.remote(str(line)), stopped=StopSignal(relay) if leads else lambda: False)
         if leads:
             ray.get(relay.end.remote(trainer.finished))
     except MimoError as error:

@@ -14,7 +14,7 @@ from mimo_core.inference.tuning import Answer, Question
 from mimo_core.models.int8 import KEY
 from mimo_core.models.weights import Weights, load_weights, shipped
 from mimo_core.runs.config import RunConfig, parse_size
-from mimo_core.runs.recipe import GIVEN, Recipe, aims
+from mimo_core.runs.recipe import GIVEN, Recipe, given_fields
 
 _DEFAULTS = ("mimo-unet-lite", "mimo-unet")
 """Weights for those who name none, the cheapest first."""
@@ -122,7 +122,7 @@ def choose(
         call_pixels=call_pixels,
         batch=batch,
         threads=threads,
-        **aims(config),
+        **given_fields(config),
     )
     # Refuses tiles that the overlap eats up before any work begins.
     _ = recipe.tile_policy
@@ -224,5 +224,5 @@ def choose_compiled(config: RunConfig, compiled: CompiledModel, frozen: Recipe |
         call_pixels=None,
         batch=batch,
         threads=None,
-        **aims(config),
+        **given_fields(config),
     )

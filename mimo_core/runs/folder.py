@@ -121,17 +121,17 @@ class RunFolder:
         """Write run.json: from here on the run exists and is resumed."""
         self.store.write(NAME, manifest.model_dump_json(indent=1).encode())
 
-    def refuse_strangers(self) -> None:
+    def refuse_foreign_files(self) -> None:
         """Refuse a folder without a run that holds outputs or records which a run would overwrite.
 
         Raises:
             UsageError: it does; the message names the first such file.
         """
         for folder in (IMAGES, records.FOLDER):
-            stranger = next(iter(self.store.list(folder)), None)
-            if stranger is not None:
+            foreign = next(iter(self.store.list(folder)), None)
+            if foreign is not None:
                 raise UsageError(
-                    f"{self.store} has no {NAME} but holds {stranger.key}: choose another OUTPUT, or move it away"
+                    f"{self.store} has no {NAME} but holds {foreign.key}: choose another OUTPUT, or move it away"
                 )
 
     def erase(self) -> None:

@@ -67,6 +67,8 @@ class Plan:
         digest: SHA-256 over all rows, with redacted addresses, so that a link signed anew is the same plan.
         references: whether any image has a reference.
         created_at: ISO 8601 time of the last commit.
+        sizes: how many rows shards have, as (number of successive shards, rows of each); None in a plan that a version
+            before this field wrote.
     """
 
     store: Store
@@ -78,6 +80,17 @@ class Plan:
     digest: str
     references: bool
     created_at: str
+    sizes: tuple[tuple[int, int], ...] | None = ()
+
+    def size_of(self, number: int) -> int:
+        """The number of rows of a shard, read from the shard itself only where the plan does not tell; errors as `shard`."""
+        if self.sizes is None or not 0 <= number < self.num_shards:
+            return len(self.shard(number))
+        for shards, rows in self.sizes:
+            if number < shards:
+                return rows
+            number -= shards
+        raise SystemFailure(ErrorKind.STORAGE, f"{self.store.show(COMMIT)} tells the sizes of too few shards")
 
     def shard(self, number: int) -> list[PlanRow]:
         """The rows of a shard, in order. Errors as `read_shard`; a number beyond the plan is a UsageError."""
@@ -118,7 +131,12 @@ def read_plan(store: Store) -> Plan | None:
         if document["version"] > PLAN_VERSION:
             raise UsageError(f"{store.show(COMMIT)} was written by a newer version of this program")
         names = ("num_shards", "num_images", "bytes", "shard_size", "format", "digest", "references", "created_at")
-        return Plan(store, **{name: document[name] for name in names})
+        sizes = document.get("sizes")
+        return Plan(
+            store,
+            **{name: document[name] for name in names},
+            sizes=None if sizes is None else tuple((int(shards), int(rows)) for shards, rows in sizes),
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise SystemFailure(
             ErrorKind.STORAGE, f"{store.show(COMMIT)} is not a plan ({type(error).__name__}: {error})"
@@ -260,10 +278,18 @@ class _Writer:
             digest=digest,
             references=self._references,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            sizes=self._sizes(),
         )
         document = {name: value for name, value in vars(plan).items() if name != "store"}
         plan.store.write(COMMIT, json.dumps({"version": PLAN_VERSION, **document}, indent=1).encode())
         return plan
+
+    def _sizes(self) -> tuple[tuple[int, int], ...] | None:
+        if self._plan.sizes is None:
+            return None
+        full, rest = divmod(self.images, self._plan.shard_size)
+        added = ((full, self._plan.shard_size), (1, rest))
+        return (*self._plan.sizes, *((shards, rows) for shards, rows in added if shards and rows))
 
     def _new_shards(self) -> Iterator[tuple[int, list[PlanRow]]]:
         numbers = range(self._plan.num_shards, self._plan.num_shards + len(self._digests))

@@ -104,7 +104,7 @@ class Recipe(BaseModel):
         return lines
 
 
-def aims(config: RunConfig) -> dict[str, Any]:
+def given_fields(config: RunConfig) -> dict[str, Any]:
     """Return the fields of a recipe that need no choosing, for they are what the user says."""
     return {
         "size": None if config.size == "native" else parse_size(config.size),

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a process in time, with exit code 130 and one farewell, whatever it is busy with."""
+"""Ctrl-C and SIGTERM end a process in time, with exit code 130 and one report, whatever it is busy with."""
 
 import signal
 import subprocess
@@ -16,10 +16,10 @@ import hashlib, sys, threading, time
 from mimo_core.cli.interruption import interruptible
 from mimo_core.cli.main import leave
 
-def farewell(cause):
+def report(cause):
     print("stopped by", cause, flush=True)
 
-with interruptible(farewell) as interruption:
+with interruptible(report) as interruption:
     try:
         print("ready", flush=True)
         {busy}
@@ -27,7 +27,7 @@ with interruptible(farewell) as interruption:
         if not interruption.happened:
             raise
         {cleanup}
-        interruption.say_farewell()
+        interruption.report()
         leave(130)
 print("done", flush=True)
 """
@@ -58,7 +58,7 @@ def program(busy: str, cleanup: str = "pass") -> Iterator[subprocess.Popen[str]]
 
 @pytest.mark.parametrize("busy", [WAITING, STUCK, OTHER_ERROR])
 @pytest.mark.parametrize(("number", "cause"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
-def test_one_signal_ends_it_in_time_with_one_farewell(busy: str, number: signal.Signals, cause: str) -> None:
+def test_one_signal_ends_it_in_time_with_one_report(busy: str, number: signal.Signals, cause: str) -> None:
     with program(busy) as process:
         begun = time.monotonic()
         process.send_signal(number)

@@ -104,7 +104,7 @@ def test_a_die_that_is_broken_is_left_out_and_the_others_finish(
     found = rows_by_key(tmp_path / "out")
     assert {row["status"] for row in found.values()} == {"restored"}
     assert set(found) == set(keys)
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["last_session"]["turned_away"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["last_session"]["failed_starts"]
 
 
 def test_a_model_that_does_not_fit_stops_the_run_before_its_first_image(

@@ -8,12 +8,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mimo_core.distributed.workers.isolation import (
-    MAX_LOSSES,
+    MAX_NODE_LOSSES,
     after_death,
     after_hang,
-    after_loss,
+    after_node_loss,
     most_deaths,
-    verdict,
+    quarantine_reason,
 )
 from mimo_core.errors import ErrorKind
 from mimo_core.inference.task import Task
@@ -21,9 +21,9 @@ from mimo_core.inference.task import Task
 
 @dataclass
 class Search:
-    """What came of searching one shard: who was found guilty, whose rows were finished, how often, at what cost."""
+    """What came of searching one shard: which rows were quarantined, which finished, how often, at what cost."""
 
-    guilty: list[int] = field(default_factory=list)
+    quarantined: list[int] = field(default_factory=list)
     done: list[int] = field(default_factory=list)
     deaths: int = 0
     alone: dict[int, int] = field(default_factory=dict)
@@ -51,7 +51,7 @@ def search(rows: int, killers: frozenset[int], suspicion, *, hang: bool = False,
             found.alone[task.rows[0]] = found.alone.get(task.rows[0], 0) + 1
         after = after_hang(task, suspicion(task)) if hang and bad else after_death(task, suspicion(task))
         if after is None:
-            found.guilty += task.rows
+            found.quarantined += task.rows
             continue
         # A split loses no row and repeats none.
         assert sorted(row for one in after for row in one.rows) == list(task.rows)
@@ -75,7 +75,7 @@ def test_whatever_was_seen_exactly_the_killers_are_found(
     found = search(
         rows, killers, lambda task: data.draw(st.frozensets(st.integers(0, rows + 3), max_size=12)), shared=shared
     )
-    assert sorted(found.guilty) == sorted(killers)
+    assert sorted(found.quarantined) == sorted(killers)
     assert sorted(found.done) == sorted(set(range(rows)) - killers)
     assert found.deaths <= most_deaths(rows, len(killers)) + shared
 
@@ -94,7 +94,7 @@ def test_the_worst_suspicion_costs_no_more_than_is_stated(rows: int, data: st.Da
             and (frozenset({next(row for row in task.rows if row != killer)}))
         ),
     )
-    assert found.guilty == [killer]
+    assert found.quarantined == [killer]
     assert found.deaths <= most_deaths(rows, 1)
 
 
@@ -110,29 +110,29 @@ def test_a_killer_seen_among_few_costs_four_workers(shard: tuple[int, frozenset[
         return killers.intersection(task.rows) | others
 
     found = search(rows, killers, seen)
-    assert sorted(found.guilty) == sorted(killers)
+    assert sorted(found.quarantined) == sorted(killers)
     assert found.deaths <= 4 * len(killers)
 
 
 def test_without_any_suspicion_the_shard_is_halved() -> None:
     for rows in (2, 3, 64, 1000):
         found = search(rows, frozenset({rows // 3}), lambda task: frozenset())
-        assert found.guilty == [rows // 3]
+        assert found.quarantined == [rows // 3]
         assert found.deaths <= math.ceil(math.log2(rows)) + 3
 
 
 @settings(deadline=None, max_examples=100)
 @given(shard=shards())
-def test_nobody_is_condemned_for_less_than_two_deaths_alone(shard: tuple[int, frozenset[int]]) -> None:
+def test_no_image_is_quarantined_for_less_than_two_deaths_alone(shard: tuple[int, frozenset[int]]) -> None:
     rows, killers = shard
     found = search(rows, killers, lambda task: frozenset(task.rows[: len(task.rows) // 2]))
-    assert all(found.alone[row] >= 2 for row in found.guilty)
+    assert all(found.alone[row] >= 2 for row in found.quarantined)
 
 
-def test_a_death_that_another_task_caused_condemns_nobody() -> None:
+def test_a_death_that_another_task_caused_quarantines_nothing() -> None:
     for rows in (1, 2, 64):
         found = search(rows, frozenset(), lambda task: frozenset(task.rows[:2]), shared=3)
-        assert found.guilty == []
+        assert found.quarantined == []
         assert sorted(found.done) == list(range(rows))
 
 
@@ -149,7 +149,7 @@ def test_images_that_hang_are_found_and_nobody_else(shard: tuple[int, frozenset[
         return frozenset({min(hanging.intersection(task.rows))}) | batch
 
     found = search(rows, hanging, stuck, hang=True)
-    assert sorted(found.guilty) == sorted(hanging)
+    assert sorted(found.quarantined) == sorted(hanging)
     assert sorted(found.done) == sorted(set(range(rows)) - hanging)
 
 
@@ -164,15 +164,15 @@ def test_a_hang_that_is_seen_costs_two_workers_and_the_others_go_on_together() -
 
 def test_a_lost_node_blames_nobody_but_not_for_ever() -> None:
     task: Task | None = Task(1, (0, 1))
-    for losses in range(1, MAX_LOSSES + 1):
+    for losses in range(1, MAX_NODE_LOSSES + 1):
         assert task is not None
-        task = after_loss(task)
+        task = after_node_loss(task)
         assert task is not None
         assert (task.losses, task.crashes, task.suspect) == (losses, 0, False)
     assert task is not None
-    assert after_loss(task) is None
+    assert after_node_loss(task) is None
 
 
-def test_the_verdict_names_the_kind() -> None:
-    assert verdict(hung=True)[0] is ErrorKind.TIMEOUT
-    assert verdict(hung=False)[0] is ErrorKind.CRASHED_WORKER
+def test_the_quarantine_reason_names_the_kind() -> None:
+    assert quarantine_reason(hung=True)[0] is ErrorKind.TIMEOUT
+    assert quarantine_reason(hung=False)[0] is ErrorKind.CRASHED_WORKER

@@ -14,7 +14,7 @@ import ray
 import torch
 from fixtures_runs import Cluster, Run, Runs, blind_to, cluster, marked, wait_until
 
-from mimo_core.distributed.training import choose_crew, train
+from mimo_core.distributed.training import choose_worker_group, train
 from mimo_core.errors import UsageError
 from mimo_core.training.train_config import PairData, TrainConfig
 from mimo_core.training.trainer import Trainer
@@ -145,23 +145,23 @@ def four_gpus() -> Iterator[None]:
 
 
 def test_workers_share_what_the_cluster_has(four_gpus: None, tmp_path: Path, pairs: Path) -> None:
-    def crew(**changes: object) -> str:
-        return str(choose_crew(config_of(pairs, tmp_path, **changes)))
+    def group(**changes: object) -> str:
+        return str(choose_worker_group(config_of(pairs, tmp_path, **changes)))
 
-    assert crew(batch=16) == "4 workers, 1 GPU each"
-    assert crew(batch=6) == "3 workers, 1 GPU each"
-    assert crew(batch=4, device="cuda", workers=2, threads=1) == "2 workers, 1 CPU and 1 GPU each"
-    assert crew(device="cpu") == "1 worker, 3 CPU"
-    assert crew(device="cpu", workers=2) == "2 workers, 1 CPU each"
-    assert crew(device="cpu", threads=2) == "1 worker, 2 CPU"
+    assert group(batch=16) == "4 workers, 1 GPU each"
+    assert group(batch=6) == "3 workers, 1 GPU each"
+    assert group(batch=4, device="cuda", workers=2, threads=1) == "2 workers, 1 CPU and 1 GPU each"
+    assert group(device="cpu") == "1 worker, 3 CPU"
+    assert group(device="cpu", workers=2) == "2 workers, 1 CPU each"
+    assert group(device="cpu", threads=2) == "1 worker, 2 CPU"
     with pytest.raises(UsageError, match=r"5 workers with 1 GPU each cannot .* the cluster has 4 GPU \(4 free\)"):
-        crew(batch=5, workers=5)
+        group(batch=5, workers=5)
     with pytest.raises(
         UsageError, match=r"2 workers with 2 CPU each .* room for 1; ask for fewer --workers or --threads"
     ):
-        crew(device="cpu", workers=2, threads=2)
+        group(device="cpu", workers=2, threads=2)
     with pytest.raises(UsageError, match=r"4 workers with 1 CPU each .* room for 3; ask for fewer --workers$"):
-        crew(device="cpu", batch=4, workers=4)
+        group(device="cpu", batch=4, workers=4)
 
 
 @pytest.mark.slow

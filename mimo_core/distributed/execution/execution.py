@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from mimo_core.distributed.execution.assembly import Assembly
 from mimo_core.distributed.execution.breaker import Breaker
-from mimo_core.distributed.execution.outcome import Outcome, SetDistance, View
+from mimo_core.distributed.observer import Observer
+from mimo_core.distributed.outcome import Outcome, SetDistance
 from mimo_core.distributed.preparation import Prepared
-from mimo_core.distributed.workers.isolation import verdict
-from mimo_core.distributed.workers.pool import Guilty, WorkerPool
+from mimo_core.distributed.workers.isolation import quarantine_reason
+from mimo_core.distributed.workers.pool import Quarantined, WorkerPool
 from mimo_core.engines import Telemetry
 from mimo_core.errors import MimoError
 from mimo_core.inference.fault_hook import Faults
@@ -27,7 +28,6 @@ from mimo_core.runs.statistics import Statistics
 from mimo_core.wording import count
 
 _COMMITTERS = 4
-_READERS = 16
 # Parts pile up in memory if storage is slower than the workers: then the driver waits.
 _MAX_PENDING_COMMITS = 64
 _PROGRESS_SECONDS = 0.5
@@ -61,7 +61,7 @@ class Execution:
         lease: Lease,
         prepared: Prepared,
         pool: WorkerPool,
-        view: View,
+        observer: Observer,
         faults: Faults,
     ) -> None:
         self._config = config
@@ -70,7 +70,7 @@ class Execution:
         self._prepared = prepared
         self._plan = prepared.plan
         self._pool = pool
-        self._view = view
+        self._observer = observer
         self._assembly = Assembly()
         self._breaker = Breaker()
         self._faults = faults
@@ -79,7 +79,6 @@ class Execution:
         self._replaced: set[int] = set()
         self._commits: deque[Future[Statistics]] = deque()
         self._committers = ThreadPoolExecutor(_COMMITTERS, "commit")
-        self._readers = ThreadPoolExecutor(_READERS, "plan")
         self._earlier_images = 0
         self._earlier_failed = 0
         self._rates = RateMeter()
@@ -89,7 +88,7 @@ class Execution:
         self._devices: set[str] = set()
 
     def run(self) -> Outcome:
-        """Work until nothing is left; see `restore`."""
+        """Work until nothing is left, and write the summary."""
         done = self._folder.committed()
         earlier = scan(self._folder.store, numbers=sorted(done))
         if self._config.mode == "retry-failed":
@@ -104,8 +103,8 @@ class Execution:
                 self._note_time()
                 if isinstance(event, TaskResult):
                     self._take(event)
-                elif isinstance(event, Guilty):
-                    self._condemn(event)
+                elif isinstance(event, Quarantined):
+                    self._record_quarantined(event)
                 self._check_limit()
                 self._show_progress()
                 self._settle_commits(_MAX_PENDING_COMMITS)
@@ -115,7 +114,6 @@ class Execution:
             self._show_progress(last=True)
         finally:
             self._pool.close()
-            self._readers.shutdown(wait=False, cancel_futures=True)
             # What is being committed is finished; what has not begun is left to the next session.
             self._committers.shutdown(wait=True, cancel_futures=True)
         return self._outcome()
@@ -123,21 +121,13 @@ class Execution:
     # Tasks
 
     def _tasks(self, done: set[int]) -> Iterator[Task]:
-        """Yield what is left to do, reading the sizes of shards ahead of the workers."""
+        """Yield what is left to do."""
         if self._config.mode == "retry-failed":
             yield from self._retries(sorted(done))
-        ahead: deque[tuple[int, Future[int]]] = deque()
-        for number in (shard for shard in range(self._plan.num_shards) if shard not in done):
-            ahead.append((number, self._readers.submit(lambda shard: len(self._plan.shard(shard)), number)))
-            if len(ahead) > _READERS:
-                yield self._whole(*ahead.popleft())
-        while ahead:
-            yield self._whole(*ahead.popleft())
-
-    def _whole(self, shard: int, size: "Future[int]") -> Task:
-        task = Task(shard, tuple(range(size.result())))
-        self._assembly.begin(task, len(task.rows), {})
-        return task
+        for shard in (number for number in range(self._plan.num_shards) if number not in done):
+            task = Task(shard, tuple(range(self._plan.size_of(shard))))
+            self._assembly.begin(task, len(task.rows), {})
+            yield task
 
     def _retries(self, done: list[int]) -> Iterator[Task]:
         for shard in done:
@@ -166,11 +156,11 @@ class Execution:
         self._tally.failed += sum(record.status == "failed" for record in result.records.values())
         self._add(result.task.shard, result.records)
 
-    def _condemn(self, guilty: Guilty) -> None:
+    def _record_quarantined(self, quarantined: Quarantined) -> None:
         """Record an image that kills or hangs every worker that it meets."""
-        (index,) = guilty.task.rows
-        row = self._plan.shard(guilty.task.shard)[index]
-        kind, message = verdict(hung=guilty.hung)
+        (index,) = quarantined.task.rows
+        row = self._plan.shard(quarantined.task.shard)[index]
+        kind, message = quarantine_reason(hung=quarantined.hung)
         record = Record(
             key=row.key,
             source=row.source,
@@ -180,13 +170,13 @@ class Execution:
             error=message,
             bytes_in=row.size,
             **self._prepared.recipe.columns(),
-            attempt=guilty.task.attempt,
+            attempt=quarantined.task.attempt,
             finished_at=now(),
         )
-        self._view.say(f"{row.key}: {message}; recorded as {kind.value}")
+        self._observer.say(f"{row.key}: {message}; recorded as {kind.value}")
         self._tally.images += 1
         self._tally.failed += 1
-        self._add(guilty.task.shard, {index: record})
+        self._add(quarantined.task.shard, {index: record})
 
     def _add(self, shard: int, records: dict[int, Record]) -> None:
         rows = self._assembly.add(shard, records)
@@ -256,7 +246,7 @@ class Execution:
             workers=self._pool.workers,
         )
         self._lease.report(vars(progress))
-        self._view.progress(progress)
+        self._observer.progress(progress)
 
     def _outcome(self) -> Outcome:
         tally = self._tally
@@ -270,7 +260,7 @@ class Execution:
             devices=tuple(sorted(self._devices)),
             peak_memory=tally.peak_memory,
             telemetry=tally.telemetry,
-            turned_away=tuple(self._pool.turned_away),
+            failed_starts=tuple(self._pool.failed_starts),
             distance=set_distance(self._folder, self._prepared.recipe),
         )
         self._folder.write_summary(outcome.summary())

@@ -1,51 +1,55 @@
 """A worker as the pool sees it."""
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import ray
 
 from mimo_core.distributed.resources import Demand
+from mimo_core.distributed.workers.scheduler import Call, Worker
 from mimo_core.distributed.workers.worker import WorkerInfo
-from mimo_core.errors import SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
 
 
-@dataclass
-class Member:
-    """An actor with what it was given and what it last said.
+@dataclass(eq=False)
+class WorkerHandle:
+    """A worker with what it was given and what it last said.
 
     Attributes:
-        actor: the worker.
+        worker: what calls go to.
         demand: what it takes.
-        ready: reference to its `WorkerInfo` or failure.
+        ready: the call that its `WorkerInfo` or failure answers.
         info: where it is, once it is ready.
-        tasks: what it works on, by references to the results.
+        tasks: what it works on, by the calls that the results answer.
         snapshot: what it last said of itself.
         reported: images in the results that came back.
-        poll: reference to the next snapshot, if it is asked for one, and
-        polled: when it was; all times are those of the monotonic clock.
+        poll: the call that the next snapshot answers, if it was asked for one, and
+        polled: when it was, in seconds of the pool's clock, as all times here.
         answered: when it last answered.
-        lost: references that went astray.
-        doubted: since when it cannot be reached.
+        lost_calls: calls whose answers went astray.
+        unreachable_since: since when it cannot be reached; None while it can.
     """
 
-    actor: Any
+    worker: Worker
     demand: Demand
-    ready: Any
+    ready: Call
     info: WorkerInfo | None = None
-    tasks: dict[Any, Task] = field(default_factory=dict)
+    tasks: dict[Call, Task] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
     reported: int = 0
-    poll: Any = None
+    poll: Call | None = None
     polled: float = 0.0
     answered: float = 0.0
-    lost: set[Any] = field(default_factory=set)
-    doubted: float | None = None
+    lost_calls: set[Call] = field(default_factory=set)
+    unreachable_since: float | None = None
 
     @property
-    def exclusive(self) -> bool:
+    def calls(self) -> list[Call]:
+        """The calls that an answer may still come to."""
+        ready = [self.ready] if self.info is None else []
+        poll = [self.poll] if self.poll is not None else []
+        return [*ready, *poll, *(call for call in self.tasks if call not in self.lost_calls)]
+
+    @property
+    def has_suspect(self) -> bool:
         """Whether it has a task that must be alone with it."""
         return any(task.suspect for task in self.tasks.values())
 
@@ -53,14 +57,3 @@ class Member:
     def place(self) -> str:
         """Where it is, in words."""
         return f"on {self.info.host}" if self.info is not None else "while starting"
-
-    def node_is_lost(self, error: Exception) -> bool:
-        """Whether an error of its calls means that its node is gone, and no image is to blame."""
-        if isinstance(error, SystemFailure):
-            return False
-        if getattr(error, "preempted", False) or "node has died" in str(error).lower():
-            return True
-        if self.info is None:
-            return False
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        return self.info.node not in alive

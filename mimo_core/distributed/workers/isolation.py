@@ -1,9 +1,9 @@
 """Finding the image that kills its worker: by the images in flight, then by bisection, until it is alone.
 
 A suspect task runs alone on its worker, so that a death is its own. Every split is strictly smaller, and what remains
-when the suspects are set aside is halved if it kills again, whomever was seen in flight: so the search ends after at
-most 4 deaths for a guilty image that was seen in flight among few, and `most_deaths` in any case. An image is found
-guilty only by two deaths of its own, alone.
+when the suspects are set aside is halved if it kills again, whatever was seen in flight: so the search ends after at
+most 4 deaths for a poison image that was seen in flight among few, and `most_deaths` in any case. An image is
+quarantined only for two deaths of its own, alone.
 """
 
 import math
@@ -14,21 +14,21 @@ from mimo_core.inference.task import Task
 
 # A first death may be anybody's: the rows are tried again, alone on a worker.
 _TRIES_TOGETHER = 2
-# One death more than that, so that a lone image needs two deaths of its own to be found guilty.
+# One death more than that, so that a lone image needs two deaths of its own to be quarantined.
 _TRIES_ALONE = 3
 # Few images in flight are tried one by one; more are halved.
 _FEW = 4
-MAX_LOSSES = 10
+MAX_NODE_LOSSES = 10
 
 
-def most_deaths(rows: int, guilty: int) -> int:
-    """Return how many workers the search in a shard costs at most, for so many guilty among its rows."""
+def most_deaths(rows: int, poisons: int) -> int:
+    """Return how many workers the search in a shard costs at most, for so many poison images among its rows."""
     # Two at first, at most two a level of bisection, and two alone.
-    return guilty * (2 * math.ceil(math.log2(rows)) + 4) if rows > 1 else 3 * guilty
+    return poisons * (2 * math.ceil(math.log2(rows)) + 4) if rows > 1 else 3 * poisons
 
 
 def after_death(task: Task, suspects: frozenset[int]) -> list[Task] | None:
-    """Return the tasks that replace one whose worker died or hung, or None if its only image is guilty.
+    """Return the tasks that replace one whose worker died or hung, or None if its only image is to be quarantined.
 
     Args:
         task: what the worker had.
@@ -45,17 +45,19 @@ def after_death(task: Task, suspects: frozenset[int]) -> list[Task] | None:
         middle = len(task.rows) // 2
         halves = (task.rows[:middle], task.rows[middle:])
         return [replace(task, rows=rows, crashes=1) for rows in halves]
-    guilty = [(row,) for row in seen] if len(seen) <= _FEW else [seen]
+    parts = [(row,) for row in seen] if len(seen) <= _FEW else [seen]
     # If the rest kills again, the suspects were the wrong ones (or not all): then it is halved without asking for them.
-    again = 1 if len(rest) == 1 else _TRIES_TOGETHER
+    crashes_of_rest = 1 if len(rest) == 1 else _TRIES_TOGETHER
     return [
-        *(replace(task, rows=rows, crashes=1) for rows in guilty),
-        replace(task, rows=rest, crashes=again),
+        *(replace(task, rows=rows, crashes=1) for rows in parts),
+        replace(task, rows=rest, crashes=crashes_of_rest),
     ]
 
 
 def after_hang(task: Task, stuck: frozenset[int]) -> list[Task] | None:
-    """Return the tasks that replace one in which some rows made no progress, or None if its only image is guilty.
+    """Return the tasks that replace one in which some rows made no progress.
+
+    None if its only image is to be quarantined.
 
     Unlike a death, a hang names its rows: they are set apart at once and the others go on. A batch hangs as a whole, so
     each is tried once more, alone.
@@ -70,13 +72,13 @@ def after_hang(task: Task, stuck: frozenset[int]) -> list[Task] | None:
     return [*alone, replace(task, rows=rest)] if rest else alone
 
 
-def after_loss(task: Task) -> Task | None:
+def after_node_loss(task: Task) -> Task | None:
     """Return the task to run again after its node was lost, or None when it was lost too often."""
-    return None if task.losses + 1 > MAX_LOSSES else replace(task, losses=task.losses + 1)
+    return None if task.losses + 1 > MAX_NODE_LOSSES else replace(task, losses=task.losses + 1)
 
 
-def verdict(*, hung: bool) -> tuple[ErrorKind, str]:
-    """Return the kind and the text of the record of a guilty image."""
+def quarantine_reason(*, hung: bool) -> tuple[ErrorKind, str]:
+    """Return the kind and the text of the record of a quarantined image."""
     if hung:
         return ErrorKind.TIMEOUT, "its worker made no progress on this image, twice"
     return ErrorKind.CRASHED_WORKER, "its worker died on this image alone, twice"

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import ray
-from ray.exceptions import (
-    ActorUnavailableError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-    WorkerCrashedError,
+from mimo_core.distributed.resources import Demand
+from mimo_core.distributed.workers.handle import WorkerHandle
+from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
+from mimo_core.distributed.workers.scheduler import (
+    Call,
+    ResultLostError,
+    Scheduler,
+    WorkerDiedError,
+    WorkerUnreachableError,
 )
-
-from mimo_core.distributed.resources import Demand, describe_shortage
-from mimo_core.distributed.workers.handle import Member
-from mimo_core.distributed.workers.isolation import after_death, after_hang, after_loss
-from mimo_core.distributed.workers.scheduler import Staff
 from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
@@ -35,18 +29,21 @@ _FIRST_NOTICE_SECONDS = 5.0
 _NOTICE_SECONDS = 30.0
 # Where there is room, a worker takes this long at most to start: Python, PyTorch, the weights.
 _START_SECONDS = 60.0
-# Ray reports a connection as lost at once, and learns after about 20 s whether the node behind it is gone.
-_DOUBT_SECONDS = 60.0
+# A connection counts as lost at once, and after about 20 s it is known whether the node behind it is gone.
+UNREACHABLE_SECONDS = 60.0
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
-_MAX_BARREN_DEATHS = 12
+MAX_DEATHS_WITHOUT_PROGRESS = 12
 
 
 @dataclass(frozen=True)
-class Guilty:
-    """A task of one image that killed its worker (or hung it) even alone."""
+class Quarantined:
+    """A task of one image that killed its worker (or hung it) even alone; it is not tried again."""
 
     task: Task
     hung: bool
+
+
+Event = TaskResult | Quarantined
 
 
 @dataclass(frozen=True)
@@ -68,45 +65,47 @@ class WorkerPool:
         networks: tuple[Any, ...],
         options: PoolOptions,
         say: Callable[[str], None],
-        staff: Staff,
+        scheduler: Scheduler,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`networks`: references to a worker's further arguments in the object store; `staff`: whom to hire from."""
-        self._staff = staff
+        """`networks`: references to a worker's further arguments; `clock`: seconds that only grow."""
         self._setup = setup
         self._networks = networks
         self._options = options
         self._say = say
-        self._members: list[Member] = []
+        self._scheduler = scheduler
+        self._clock = clock
+        self._workers: list[WorkerHandle] = []
         self._fresh: Iterator[Task] = iter(())
         self._retries: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._exhausted = False
-        self._barren_deaths = 0
-        self._grown = 0.0
-        self._workerless_since = time.monotonic()
-        self._noticed = 0.0
+        self._deaths_without_progress = 0
+        self._last_growth = 0.0
+        self._without_worker_since = clock()
+        self._last_notice: float | None = None
         self._short = False
         self._most = options.maximum
-        self.turned_away: list[str] = []
+        self.failed_starts: list[str] = []
         """Why workers could not start that the run goes on without."""
 
     @property
     def workers(self) -> int:
         """Workers with an open session."""
-        return sum(member.info is not None for member in self._members)
+        return sum(handle.info is not None for handle in self._workers)
 
     @property
     def devices(self) -> set[str]:
         """Names of the devices in use."""
-        return {member.info.device for member in self._members if member.info is not None}
+        return {handle.info.device for handle in self._workers if handle.info is not None}
 
     @property
     def unreported(self) -> int:
         """Images that workers have finished in tasks that are not finished."""
-        return sum(max(0, member.snapshot.finished - member.reported) for member in self._members)
+        return sum(max(0, handle.snapshot.finished - handle.reported) for handle in self._workers)
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[TaskResult | Guilty | None]:
-        """Yield each task's result, each guilty image, and None at least twice a second so that the caller may act.
+    def run(self, tasks: Iterator[Task]) -> Iterator[Event | None]:
+        """Yield each task's result, each quarantined task, and None at least twice a second so that the caller may act.
 
         Raises:
             SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
@@ -114,12 +113,12 @@ class WorkerPool:
         first = next(tasks, None)
         if first is None:
             return
-        self._staff.prepare(self._options.demand)
+        self._scheduler.prepare(self._options.demand)
         self._fresh = chain([first], tasks)
         while True:
-            self._grow()
-            self._feed()
-            if self._exhausted and not self._retries and not self._suspects and not self._in_work():
+            self._start_workers()
+            self._assign_tasks()
+            if not self._has_tasks() and not any(handle.tasks for handle in self._workers):
                 return
             yield from self._collect()
             yield from self._watch()
@@ -127,53 +126,50 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill the workers at once."""
-        for member in self._members:
-            ray.kill(member.actor)
-        self._members.clear()
+        for handle in self._workers:
+            self._scheduler.kill(handle.worker)
+        self._workers.clear()
 
-    def _in_work(self) -> int:
-        return sum(len(member.tasks) for member in self._members)
+    # Starting workers and giving out tasks
 
-    # Growing and shrinking
-
-    def _grow(self) -> None:
-        now = time.monotonic()
-        if now - self._grown < _GROW_SECONDS and self._members:
+    def _start_workers(self) -> None:
+        now = self._clock()
+        if now - self._last_growth < _GROW_SECONDS and self._workers:
             return
-        self._grown = now
-        pending = sum(member.info is None for member in self._members)
+        self._last_growth = now
         least = self._options.minimum if self._most is None else min(self._options.minimum, self._most)
-        wanted = least - len(self._members)
-        if self._has_work() and not pending:
-            room = self._staff.room(self._options.demand)
+        wanted = least - len(self._workers)
+        if self._has_tasks() and all(handle.info is not None for handle in self._workers):
+            room = self._scheduler.room(self._options.demand)
             if self._most is not None:
-                room = min(room, self._most - len(self._members))
+                room = min(room, self._most - len(self._workers))
             wanted = max(wanted, room)
         if wanted > 0:
-            self._short = self._staff.room(self._options.demand) < wanted
-            self._members += [self._start() for _ in range(wanted)]
+            self._short = self._scheduler.room(self._options.demand) < wanted
+            self._workers += [self._start_worker() for _ in range(wanted)]
 
-    def _has_work(self) -> bool:
+    def _start_worker(self) -> WorkerHandle:
+        started = self._scheduler.start(self._options.demand, self._setup, self._networks)
+        return WorkerHandle(started.worker, started.demand, started.ready)
+
+    def _has_tasks(self) -> bool:
         return not self._exhausted or bool(self._retries or self._suspects)
 
-    def _start(self) -> Member:
-        return Member(*self._staff.hire(self._options.demand, self._setup, self._networks))
-
-    def _feed(self) -> None:
-        for member in sorted(self._members, key=lambda one: len(one.tasks)):
-            while member.info is not None and len(member.tasks) < SLOTS and not member.exclusive:
-                task = self._next(member)
+    def _assign_tasks(self) -> None:
+        for handle in sorted(self._workers, key=lambda one: len(one.tasks)):
+            while handle.info is not None and len(handle.tasks) < SLOTS and not handle.has_suspect:
+                task = self._next_task(handle)
                 if task is None:
                     break
-                member.tasks[member.actor.process.remote(task)] = task
-        if not self._has_work():
-            for member in [one for one in self._members if not one.tasks]:
-                self._let_go(member)
+                handle.tasks[handle.worker.process(task)] = task
+        if not self._has_tasks():
+            for handle in [one for one in self._workers if not one.tasks]:
+                self._release(handle)
 
-    def _next(self, member: Member) -> Task | None:
-        if self._suspects and not member.tasks:
+    def _next_task(self, handle: WorkerHandle) -> Task | None:
+        if self._suspects and not handle.tasks:
             return self._suspects.popleft()
-        if self._suspects and member is self._quarantine():
+        if self._suspects and handle is self._reserved_for_suspects():
             return None
         if self._retries:
             return self._retries.popleft()
@@ -181,207 +177,183 @@ class WorkerPool:
         self._exhausted = self._exhausted or task is None
         return task
 
-    def _quarantine(self) -> Member | None:
-        """The worker that takes no new tasks while suspects wait for an empty one."""
-        return next((member for member in self._members if member.info is not None and not member.exclusive), None)
+    def _reserved_for_suspects(self) -> WorkerHandle | None:
+        """The worker that takes no new tasks while suspects wait for one that is empty."""
+        return next((one for one in self._workers if one.info is not None and not one.has_suspect), None)
 
-    # Results and deaths
+    # Answers
 
-    def _collect(self) -> Iterator[TaskResult | Guilty]:
-        waiting = {ref: member for member in self._members for ref in self._references(member)}
-        if not waiting:
-            time.sleep(POLL_SECONDS)
-            return
-        # At once when something comes, together with whatever else is there.
-        if not ray.wait(list(waiting), num_returns=1, timeout=POLL_SECONDS)[0]:
-            return
-        done, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        for reference in done:
-            member = waiting[reference]
-            if member not in self._members:
+    def _collect(self) -> Iterator[Event]:
+        waiting = {call: handle for handle in self._workers for call in handle.calls}
+        for call in self._scheduler.wait(list(waiting), POLL_SECONDS):
+            handle = waiting[call]
+            if handle not in self._workers:
                 continue
             try:
-                value = ray.get(reference)
-            except ActorUnavailableError as error:
-                yield from self._doubt(member, reference, error)
-                continue
-            except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
-                yield from self._bury(member, error)
-                continue
-            except (ObjectLostError, NodeDiedError) as error:
-                # The result was kept on a node that is gone.
-                self._drop(member)
-                self._give_up_on_node(member, error)
-                continue
-            except RayTaskError as error:
-                raise SystemFailure(ErrorKind.INTERNAL, f"a worker failed in a way it should not: {error}") from error
-            except RayError as error:
-                raise SystemFailure(ErrorKind.DEVICE, f"Ray cannot run workers: {_first_line(error)}") from error
-            if reference == member.ready:
-                self._welcome(member, value)
-            elif reference == member.poll:
-                self._heard(member, value)
+                answer = self._scheduler.result(call)
+            except WorkerUnreachableError as error:
+                self._on_unreachable(handle, call, error)
+            except WorkerDiedError as error:
+                yield from self._on_death(handle, error)
+            except ResultLostError as error:
+                self._drop(handle)
+                self._give_tasks_to_others(handle, error)
             else:
-                yield from self._finished(member, reference, value)
+                if call == handle.ready:
+                    self._on_ready(handle, answer)
+                elif call == handle.poll:
+                    self._on_snapshot(handle, answer)
+                else:
+                    yield from self._on_result(handle, call, answer)
 
-    def _finished(self, member: Member, reference: Any, result: TaskResult) -> Iterator[TaskResult | Guilty]:
+    def _on_result(self, handle: WorkerHandle, call: Call, result: TaskResult) -> Iterator[Event]:
         if result.failure is None:
-            self._barren_deaths = 0
-            del member.tasks[reference]
-            member.reported += len(result.records)
+            self._deaths_without_progress = 0
+            del handle.tasks[call]
+            handle.reported += len(result.records)
             yield result
         elif result.failure[0] is ErrorKind.DEVICE:
             # The session is dead, so the worker is of no more use; an image may be to blame, as for a death.
-            yield from self._bury(member, SystemFailure(*result.failure))
+            yield from self._on_death(handle, SystemFailure(*result.failure))
         else:
             raise SystemFailure(*result.failure)
 
-    def _references(self, member: Member) -> Iterator[Any]:
-        if member.info is None:
-            yield member.ready
-        if member.poll is not None:
-            yield member.poll
-        yield from (reference for reference in member.tasks if reference not in member.lost)
+    def _on_ready(self, handle: WorkerHandle, answer: WorkerInfo | tuple[ErrorKind, str]) -> None:
+        if isinstance(answer, WorkerInfo):
+            handle.info = answer
+            handle.answered = self._clock()
+        else:
+            self._on_failed_start(handle, SystemFailure(*answer))
 
-    def _welcome(self, member: Member, value: WorkerInfo | tuple[ErrorKind, str]) -> None:
-        if not isinstance(value, WorkerInfo):
-            self._turn_away(member, SystemFailure(*value))
-            return
-        member.info = value
-        member.answered = time.monotonic()
-
-    def _turn_away(self, member: Member, failure: SystemFailure) -> None:
+    def _on_failed_start(self, handle: WorkerHandle, failure: SystemFailure) -> None:
         """Go on without a worker that cannot start while others can: a broken die, a node that lacks a folder."""
-        self._drop(member)
-        if not self._members:
+        self._drop(handle)
+        if not self._workers:
             raise failure
         # Another one in its place would meet the same.
-        self._most = len(self._members)
+        self._most = len(self._workers)
         others = count(self._most, "worker")
-        self.turned_away.append(str(failure))
+        self.failed_starts.append(str(failure))
         self._say(f"a worker cannot start: {failure}; the run goes on with {others} at most")
 
-    def _heard(self, member: Member, snapshot: Snapshot) -> None:
-        if snapshot.finished > member.snapshot.finished:
-            self._barren_deaths = 0
-        member.poll = None
-        member.snapshot = snapshot
-        member.answered = time.monotonic()
-        if member.lost:
-            # The worker lives, but answers to its tasks that went astray do not come again.
-            self._drop(member)
-            self._give_up_on_node(member, None)
-        member.doubted = None
+    def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
+        if snapshot.finished > handle.snapshot.finished:
+            self._deaths_without_progress = 0
+        handle.poll = None
+        handle.snapshot = snapshot
+        handle.answered = self._clock()
+        handle.unreachable_since = None
+        if handle.lost_calls:
+            # The worker lives, but the answers to its calls that went astray do not come again.
+            self._drop(handle)
+            self._give_tasks_to_others(handle, None)
 
-    def _doubt(self, member: Member, reference: Any, error: ActorUnavailableError) -> Iterator[Guilty]:
-        """Ask a worker that cannot be reached again, until it answers or Ray knows how it died."""
-        now = time.monotonic()
-        member.doubted = member.doubted or now
-        if now - member.doubted > _DOUBT_SECONDS:
-            self._drop(member)
-            self._give_up_on_node(member, error)
-        elif reference == member.ready:
-            member.ready = member.actor.ready.remote()
-        elif reference == member.poll:
-            member.poll = None
+    # Workers that end
+
+    def _on_unreachable(self, handle: WorkerHandle, call: Call, error: WorkerUnreachableError) -> None:
+        """Ask a worker that cannot be reached again, until it answers or it is known how it died."""
+        now = self._clock()
+        if handle.unreachable_since is None:
+            handle.unreachable_since = now
+        if now - handle.unreachable_since > UNREACHABLE_SECONDS:
+            self._drop(handle)
+            self._give_tasks_to_others(handle, error)
+        elif call == handle.ready:
+            handle.ready = handle.worker.ready()
+        elif call == handle.poll:
+            handle.poll = None
         else:
-            member.lost.add(reference)
-        yield from ()
+            handle.lost_calls.add(call)
 
-    def _bury(self, member: Member, error: RayError | SystemFailure) -> Iterator[Guilty]:
-        self._drop(member)
-        if member.node_is_lost(error):
-            self._give_up_on_node(member, error)
+    def _on_death(self, handle: WorkerHandle, error: WorkerDiedError | SystemFailure) -> Iterator[Event]:
+        self._drop(handle)
+        if isinstance(error, WorkerDiedError) and (
+            error.with_node or (handle.info is not None and not self._scheduler.has_node(handle.info.node))
+        ):
+            self._give_tasks_to_others(handle, error)
             return
-        self._count_barren_death(error)
-        self._say(f"a worker died {member.place}; its images are tried again")
-        for task in member.tasks.values():
-            suspects = frozenset(one.row for one in member.snapshot.in_flight if one.shard == task.shard)
-            yield from self._requeue(task, after_death(task, suspects), hung=False)
+        self._deaths_without_progress += 1
+        if self._deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
+            raise SystemFailure(
+                ErrorKind.DEVICE,
+                f"{self._deaths_without_progress} workers died in a row without restoring an image between: {error}",
+            )
+        self._say(f"a worker died {handle.place}; its images are tried again")
+        for task in handle.tasks.values():
+            in_flight = frozenset(one.row for one in handle.snapshot.in_flight if one.shard == task.shard)
+            yield from self._retry(task, after_death(task, in_flight), hung=False)
 
-    def _give_up_on_node(self, member: Member, error: Exception | None) -> None:
-        """Give a lost worker's tasks to others; no image is to blame."""
-        shards = len(member.tasks)
-        self._say(
-            f"a worker was lost with its node ({member.place})"
-            + (f"; its {shards} shard{'s' * (shards > 1)} go{'es' * (shards == 1)} to others" if shards else "")
-        )
-        for task in member.tasks.values():
-            again = after_loss(task)
-            if again is None:
-                reason = f": {_first_line(error)}" if error is not None else ""
+    def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
+        """Retry the tasks of a worker that was lost with its node; no image is to blame."""
+        shards = len(handle.tasks)
+        theirs = f"; its {count(shards, 'shard')} {'goes' if shards == 1 else 'go'} to others" if shards else ""
+        self._say(f"a worker was lost with its node ({handle.place}){theirs}")
+        for task in handle.tasks.values():
+            retry = after_node_loss(task)
+            if retry is None:
+                reason = f": {error}" if error is not None else ""
                 raise SystemFailure(
                     ErrorKind.DEVICE, f"shard {task.shard} was lost with its node too often; giving up{reason}"
                 )
-            (self._suspects if again.suspect else self._retries).append(again)
+            self._queue(retry)
 
-    def _count_barren_death(self, error: Exception) -> None:
-        self._barren_deaths += 1
-        if self._barren_deaths >= _MAX_BARREN_DEATHS:
-            raise SystemFailure(
-                ErrorKind.DEVICE,
-                f"{self._barren_deaths} workers died in a row without restoring an image between: {_first_line(error)}",
-            )
+    def _retry(self, task: Task, retries: list[Task] | None, *, hung: bool) -> Iterator[Quarantined]:
+        if retries is None:
+            yield Quarantined(task, hung)
+        for one in retries or ():
+            self._queue(one)
 
-    def _requeue(self, task: Task, again: list[Task] | None, *, hung: bool) -> Iterator[Guilty]:
-        if again is None:
-            yield Guilty(task, hung)
-            return
-        for one in again:
-            (self._suspects if one.suspect else self._retries).append(one)
+    def _queue(self, task: Task) -> None:
+        (self._suspects if task.suspect else self._retries).append(task)
 
-    def _let_go(self, member: Member) -> None:
-        if member.info is None or member.doubted is not None or member.lost:
-            self._drop(member)
+    def _release(self, handle: WorkerHandle) -> None:
+        if handle.info is None or handle.unreachable_since is not None or handle.lost_calls:
+            self._drop(handle)
         else:
-            self._members.remove(member)
-            self._staff.release(member.demand, member.actor)
+            self._workers.remove(handle)
+            self._scheduler.release(handle.demand, handle.worker)
 
-    def _drop(self, member: Member) -> None:
-        self._members.remove(member)
-        ray.kill(member.actor)
+    def _drop(self, handle: WorkerHandle) -> None:
+        self._workers.remove(handle)
+        self._scheduler.kill(handle.worker)
         if not self.workers:
-            self._workerless_since = time.monotonic()
+            self._without_worker_since = self._clock()
 
     # Watching
 
-    def _watch(self) -> Iterator[Guilty]:
-        now = time.monotonic()
-        for member in list(self._members):
-            if member.info is None:
+    def _watch(self) -> Iterator[Event]:
+        now = self._clock()
+        for handle in list(self._workers):
+            if handle.info is None:
                 continue
-            if member.poll is None and now - member.polled >= POLL_SECONDS:
-                member.poll = member.actor.snapshot.remote()
-                member.polled = now
-            yield from self._replace_if_hung(member, now)
-        self._notice_shortage(now)
+            if handle.poll is None and now - handle.polled >= POLL_SECONDS:
+                handle.poll = handle.worker.snapshot()
+                handle.polled = now
+            yield from self._replace_if_hung(handle, now)
+        self._report_shortage(now)
 
-    def _replace_if_hung(self, member: Member, now: float) -> Iterator[Guilty]:
-        if member.doubted is not None:
+    def _replace_if_hung(self, handle: WorkerHandle, now: float) -> Iterator[Event]:
+        if handle.unreachable_since is not None:
             return
-        silent = now - member.answered > self._options.timeout
-        stuck = [one for one in member.snapshot.in_flight if one.seconds > self._options.timeout]
-        if not stuck and not (silent and member.tasks):
+        silent = now - handle.answered > self._options.timeout
+        stuck = [one for one in handle.snapshot.in_flight if one.seconds > self._options.timeout]
+        if not stuck and not (silent and handle.tasks):
             return
         names = ", ".join(one.key for one in stuck[:3]) or "nothing it would tell"
         self._say(f"a worker made no progress for {self._options.timeout:g} s on {names}; it is replaced")
-        self._drop(member)
-        for task in member.tasks.values():
+        self._drop(handle)
+        for task in handle.tasks.values():
             rows = frozenset(one.row for one in stuck if one.shard == task.shard)
             if rows:
-                again = after_hang(task, rows)
+                retries = after_hang(task, rows)
             else:
-                again = after_death(task, frozenset()) if not stuck else [task]
-            yield from self._requeue(task, again, hung=True)
+                retries = after_death(task, frozenset()) if not stuck else [task]
+            yield from self._retry(task, retries, hung=True)
 
-    def _notice_shortage(self, now: float) -> None:
+    def _report_shortage(self, now: float) -> None:
         patience = _FIRST_NOTICE_SECONDS if self._short else _START_SECONDS
-        if self.workers or not self._has_work() or now - self._workerless_since < patience:
+        if self.workers or not self._has_tasks() or now - self._without_worker_since < patience:
             return
-        if now - self._noticed >= _NOTICE_SECONDS:
-            self._noticed = now
-            self._say(describe_shortage(self._options.demand))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+        if self._last_notice is None or now - self._last_notice >= _NOTICE_SECONDS:
+            self._last_notice = now
+            self._say(self._scheduler.describe_shortage(self._options.demand))

@@ -1,58 +1,103 @@
-"""The workers of one run, or of several in turn: those that a run leaves are kept for the next that asks the same."""
+"""The scheduler as the pool sees it: it starts workers, carries calls to them, and says how a call ended.
 
-from dataclasses import replace
-from typing import Any
+In a run it is Ray's (`ray_scheduler`); unit tests of the pool have one of their own, with a clock that they turn.
+"""
 
-import ray
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from mimo_core.distributed.resources import Demand, free_slots
-from mimo_core.distributed.workers.worker import Worker, WorkerSetup
+from mimo_core.distributed.resources import Demand
+from mimo_core.distributed.workers.worker import WorkerSetup
+from mimo_core.errors import MimoError
+from mimo_core.inference.task import Task
+
+Call = Any
+"""A call to a worker that has not been answered yet; opaque, and usable as a key of a dictionary."""
 
 
-class Staff:
-    """Hires workers and lets them go.
+class WorkerUnreachableError(MimoError):
+    """The worker cannot be reached just now; whether it lives is not known yet."""
 
-    Args:
-        keeps: whether workers that a run has finished with wait for the next one; else they end with it.
+
+class WorkerDiedError(MimoError):
+    """The worker's process is gone.
+
+    Attributes:
+        with_node: whether its node went too, for which no image is to blame.
     """
 
-    def __init__(self, *, keeps: bool = False) -> None:
-        self._keeps = keeps
-        self._idle: list[tuple[Demand, Any]] = []
+    def __init__(self, message: str, *, with_node: bool) -> None:
+        super().__init__(message)
+        self.with_node = with_node
 
-    def hire(self, demand: Demand, setup: WorkerSetup, networks: tuple[Any, ...]) -> tuple[Any, Demand, Any]:
-        """Return a worker that waits, or a new one; what it takes; and a reference to its `WorkerInfo` or failure."""
-        for place, (taken, actor) in enumerate(self._idle):
-            if _suffices(taken, demand):
-                del self._idle[place]
-                return actor, taken, actor.assign.remote(setup, *networks)
-        actor = Worker.options(**demand.options()).remote(setup, *networks)  # type: ignore[attr-defined]
-        return actor, demand, actor.ready.remote()
+
+class ResultLostError(MimoError):
+    """The worker had answered, and the answer went with the node that kept it."""
+
+
+class Worker(Protocol):
+    """A worker that was started; its calls return at once."""
+
+    def ready(self) -> Call:
+        """Ask for its `WorkerInfo`, or for the failure that kept its session from opening."""
+
+    def process(self, task: Task) -> Call:
+        """Give it a task; the answer is a `TaskResult`."""
+
+    def snapshot(self) -> Call:
+        """Ask for the `Snapshot` of what it is doing."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A worker that was asked for: what it takes, and the call that answers with its `WorkerInfo` or failure."""
+
+    worker: Worker
+    demand: Demand
+    ready: Call
+
+
+class Scheduler(Protocol):
+    """What starts workers and carries calls to them."""
+
+    def start(self, demand: Demand, setup: WorkerSetup, networks: tuple[Any, ...]) -> Started:
+        """Start a worker, or take one that an earlier run has left.
+
+        Args:
+            demand: what it reserves.
+            setup: what it is made from.
+            networks: references to its further arguments.
+        """
 
     def room(self, demand: Demand) -> int:
-        """Return how many workers can be hired now."""
-        return free_slots(demand) + sum(_suffices(taken, demand) for taken, _ in self._idle)
-
-    def release(self, demand: Demand, actor: Any) -> None:
-        """Take a worker back that has finished what it was given."""
-        if self._keeps:
-            self._idle.append((demand, actor))
-        else:
-            ray.kill(actor)
+        """Return how many workers can be started now."""
 
     def prepare(self, demand: Demand) -> None:
-        """Let those go that wait and have not what is asked for now."""
-        for taken, actor in [one for one in self._idle if not _suffices(one[0], demand)]:
-            self._idle.remove((taken, actor))
-            ray.kill(actor)
+        """Stop the workers of earlier runs that do not have what is asked for now."""
+
+    def wait(self, calls: Sequence[Call], timeout: float) -> list[Call]:
+        """Return the calls that are answered, as soon as one is; none after `timeout` seconds."""
+
+    def result(self, call: Call) -> Any:
+        """Return the answer to a call.
+
+        Raises:
+            WorkerUnreachableError, WorkerDiedError, ResultLostError: there is none.
+            SystemFailure: the worker or Ray failed in a way that another try does not mend.
+        """
+
+    def release(self, demand: Demand, worker: Worker) -> None:
+        """Take back a worker that has finished what it was given."""
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker at once."""
+
+    def has_node(self, node: str) -> bool:
+        """Return whether the node of this identity is alive."""
+
+    def describe_shortage(self, demand: Demand) -> str:
+        """Say what a worker waits for and what there is of it."""
 
     def close(self) -> None:
-        """Let all go that wait."""
-        for _, actor in self._idle:
-            ray.kill(actor)
-        self._idle.clear()
-
-
-def _suffices(taken: Demand, demand: Demand) -> bool:
-    """Whether a worker that takes one thing can do what asks for another: the same, with memory to spare at most."""
-    return taken.memory >= demand.memory and replace(taken, memory=demand.memory) == demand
+        """Stop all workers that wait for another run."""

@@ -56,7 +56,7 @@ class WorkerInfo:
 
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=_GROUPS)  # type: ignore[call-overload]
-class Worker:
+class WorkerActor:
     """Opens its session when made; a failure to do so is the error of `ready`."""
 
     def __init__(

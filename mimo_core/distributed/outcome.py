@@ -1,25 +1,14 @@
-"""What the driver tells whoever started it: messages, progress, and in the end the outcome."""
+"""The outcome of a run, and the summary.json that is written of it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from mimo_core.engines import Telemetry
-from mimo_core.inference.progress import RunProgress
 from mimo_core.runs.plan import Plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import now
 from mimo_core.runs.statistics import Statistics
-
-
-class View(Protocol):
-    """Where the driver tells what goes on."""
-
-    def say(self, text: str) -> None:
-        """Show one line that stays."""
-
-    def progress(self, progress: RunProgress) -> None:
-        """Show how far the run is."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +41,7 @@ class Outcome:
         devices: names of the devices used.
         peak_memory: most main memory that a worker held, in bytes; 0 if none worked.
         telemetry: what devices told of themselves, by host and device; empty where they do not.
-        turned_away: why workers could not start that the run went on without.
+        failed_starts: why workers could not start that the run went on without.
         distance: of the whole set to its references, where the run asks for it.
     """
 
@@ -65,7 +54,7 @@ class Outcome:
     devices: tuple[str, ...]
     peak_memory: int
     telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
-    turned_away: tuple[str, ...] = ()
+    failed_starts: tuple[str, ...] = ()
     distance: SetDistance | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -82,7 +71,7 @@ class Outcome:
                 "busy_share": round(self.busy_share, 4),
                 "devices": self.devices,
                 "peak_memory": self.peak_memory,
-                "turned_away": self.turned_away,
+                "failed_starts": self.failed_starts,
                 "telemetry": {name: asdict(told) for name, told in sorted(self.telemetry.items())},
             },
         }

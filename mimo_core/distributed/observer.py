@@ -1,0 +1,15 @@
+"""Who the driver tells what goes on: messages and progress."""
+
+from typing import Protocol
+
+from mimo_core.inference.progress import RunProgress
+
+
+class Observer(Protocol):
+    """Is told by the driver what goes on, on the driver's thread."""
+
+    def say(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def progress(self, progress: RunProgress) -> None:
+        """Show how far the run is."""

@@ -1,0 +1,378 @@
+"""The pool against a scheduler without Ray: growth, silence, lost connections, failed starts, deaths and quarantine."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_scheduler import FakeScheduler, FakeWorker, restored
+
+from mimo_core.distributed.resources import Demand
+from mimo_core.distributed.workers.pool import (
+    MAX_DEATHS_WITHOUT_PROGRESS,
+    UNREACHABLE_SECONDS,
+    PoolOptions,
+    Quarantined,
+    WorkerPool,
+)
+from mimo_core.distributed.workers.scheduler import ResultLostError, WorkerDiedError, WorkerUnreachableError
+from mimo_core.distributed.workers.worker import SLOTS
+from mimo_core.errors import ErrorKind, SystemFailure
+from mimo_core.inference.progress import InFlight, Snapshot
+from mimo_core.inference.task import Task, TaskResult
+
+TIMEOUT = 30.0
+
+
+class Trial:
+    """A pool at work on a fake scheduler, and what came of it."""
+
+    def __init__(
+        self,
+        slots: int,
+        script: Callable[[FakeWorker], None] = lambda worker: None,
+        *,
+        minimum: int = 1,
+        maximum: int | None = None,
+    ) -> None:
+        self.scheduler = FakeScheduler(slots, script)
+        self.said: list[str] = []
+        self.done: list[TaskResult] = []
+        self.quarantined: list[Quarantined] = []
+        options = PoolOptions(minimum, maximum, Demand(cpus=1), TIMEOUT)
+        self.pool = WorkerPool(
+            None,  # type: ignore[arg-type]
+            (),
+            options,
+            self.said.append,
+            self.scheduler,
+            self.scheduler.clock,
+        )
+
+    def run(self, tasks: Iterable[Task], each: Callable[["Trial"], None] = lambda trial: None) -> "Trial":
+        for event in self.pool.run(iter(tasks)):
+            assert self.scheduler.now < 10_000, "the pool does not end"
+            if isinstance(event, TaskResult):
+                self.done.append(event)
+            elif isinstance(event, Quarantined):
+                self.quarantined.append(event)
+            each(self)
+        return self
+
+    @property
+    def rows_done(self) -> list[tuple[int, int]]:
+        return sorted((result.task.shard, row) for result in self.done for row in result.task.rows)
+
+
+def shards(number: int, rows: int = 3) -> list[Task]:
+    return [Task(shard, tuple(range(rows))) for shard in range(number)]
+
+
+def every_row(number: int, rows: int = 3) -> list[tuple[int, int]]:
+    return [(shard, row) for shard in range(number) for row in range(rows)]
+
+
+def in_flight(shard: int, row: int, seconds: float = 0.0) -> Snapshot:
+    return Snapshot((InFlight(shard, row, f"{shard}/{row}", "infer", seconds),))
+
+
+def first_worker(script: Callable[[FakeWorker], None]) -> Callable[[FakeWorker], None]:
+    return lambda worker: script(worker) if worker.number == 0 else None
+
+
+def dying_on(bad: set[tuple[int, int]], error: Callable[[], Exception], worker: FakeWorker) -> None:
+    def answer(task: Task) -> Any:
+        return error() if any((task.shard, row) in bad for row in task.rows) else restored(task)
+
+    worker.answers = answer
+
+
+def death(*, with_node: bool = False) -> WorkerDiedError:
+    return WorkerDiedError("the worker's process has ended", with_node=with_node)
+
+
+# Work
+
+
+def test_every_task_is_done_once_and_the_workers_are_released() -> None:
+    trial = Trial(3).run(shards(20))
+    assert trial.rows_done == every_row(20)
+    assert all(worker.released for worker in trial.scheduler.workers)
+    assert trial.said == []
+
+
+def test_no_tasks_start_no_worker() -> None:
+    assert Trial(3).run([]).scheduler.workers == []
+
+
+def test_a_worker_has_the_next_task_while_it_works_and_no_more() -> None:
+    most: Counter[int] = Counter()
+
+    def script(worker: FakeWorker) -> None:
+        def answer(task: Task) -> TaskResult:
+            waiting = len(worker.tasks) - sum(one.task in worker.tasks for one in trial.done)
+            most[worker.number] = max(most[worker.number], waiting)
+            return restored(task)
+
+        worker.answers = answer
+
+    trial = Trial(2, script)
+    trial.run(shards(12))
+    assert set(most.values()) == {SLOTS}
+
+
+def test_closing_kills_every_worker() -> None:
+    trial = Trial(2)
+    for _, _event in zip(range(10), trial.pool.run(iter(shards(50))), strict=False):
+        pass
+    trial.pool.close()
+    assert trial.scheduler.alive == []
+
+
+# Growth
+
+
+def test_the_pool_grows_to_what_the_cluster_has() -> None:
+    trial = Trial(4).run(shards(60))
+    assert len(trial.scheduler.workers) == 4
+
+
+def test_the_pool_grows_no_further_than_its_maximum() -> None:
+    trial = Trial(8, maximum=3).run(shards(60))
+    assert len(trial.scheduler.workers) == 3
+
+
+def test_the_pool_grows_when_nodes_join() -> None:
+    trial = Trial(1)
+
+    def joined(trial: Trial) -> None:
+        if trial.scheduler.now > 10:
+            trial.scheduler.slots = 3
+
+    trial.run(shards(60), joined)
+    assert len(trial.scheduler.workers) == 3
+    assert trial.rows_done == every_row(60)
+
+
+def test_no_further_worker_starts_while_one_is_starting() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.starts = 20.0
+
+    trial = Trial(1, script)
+
+    def joined(trial: Trial) -> None:
+        trial.scheduler.slots = 3 if trial.scheduler.now > 5 else 1
+        if trial.scheduler.now < 20:
+            assert len(trial.scheduler.workers) == 1
+
+    trial.run(shards(60), joined)
+    assert len(trial.scheduler.workers) == 3
+
+
+def test_a_full_cluster_is_told_at_once_and_then_every_half_minute() -> None:
+    trial = Trial(0)
+
+    def freed(trial: Trial) -> None:
+        trial.scheduler.slots = 1 if trial.scheduler.now > 80 else 0
+
+    trial.run(shards(4), freed)
+    assert trial.said == ["waiting for a worker"] * 3
+    assert trial.rows_done == every_row(4)
+
+
+# Silence
+
+
+def test_a_worker_that_falls_silent_over_its_tasks_is_replaced() -> None:
+    def mute(worker: FakeWorker) -> None:
+        worker.answers = lambda task: None
+        worker.snapshots = lambda: None
+
+    trial = Trial(1, first_worker(mute)).run(shards(4))
+    assert trial.scheduler.workers[0].killed
+    assert trial.rows_done == every_row(4)
+    assert trial.said == [
+        f"a worker made no progress for {TIMEOUT:g} s on nothing it would tell; it is replaced",
+    ]
+
+
+def test_a_worker_that_answers_is_not_replaced_however_long_its_task_takes() -> None:
+    def slow(worker: FakeWorker) -> None:
+        worker.seconds = 5 * TIMEOUT
+
+    trial = Trial(1, slow).run(shards(2))
+    assert len(trial.scheduler.workers) == 1
+    assert trial.rows_done == every_row(2)
+
+
+def test_an_image_that_hangs_twice_is_quarantined_and_its_neighbours_go_on() -> None:
+    def script(worker: FakeWorker) -> None:
+        def answer(task: Task) -> Any:
+            return None if (0, 1) in [(task.shard, row) for row in task.rows] else restored(task)
+
+        def snapshot() -> Snapshot:
+            hangs = any(task.shard == 0 and 1 in task.rows for task in worker.tasks)
+            return in_flight(0, 1, worker.scheduler.now) if hangs else Snapshot()
+
+        worker.answers, worker.snapshots = answer, snapshot
+
+    trial = Trial(1, script).run(shards(3))
+    assert [(one.task.shard, one.task.rows, one.hung) for one in trial.quarantined] == [(0, (1,), True)]
+    assert trial.rows_done == [row for row in every_row(3) if row != (0, 1)]
+    assert all("on 0/1; it is replaced" in line for line in trial.said)
+    assert len(trial.said) == 2
+
+
+# Lost connections
+
+
+def test_a_worker_that_is_unreachable_for_a_moment_goes_on() -> None:
+    def script(worker: FakeWorker) -> None:
+        lost = iter([WorkerUnreachableError("connection reset")])
+        worker.snapshots = lambda: next(lost, Snapshot())
+
+    trial = Trial(1, script).run(shards(6))
+    assert len(trial.scheduler.workers) == 1
+    assert trial.rows_done == every_row(6)
+
+
+def test_tasks_whose_answers_went_astray_are_done_by_others_and_blamed_on_no_image() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.answers = lambda task: WorkerUnreachableError("connection reset")
+
+    trial = Trial(1, first_worker(script)).run(shards(4))
+    assert trial.rows_done == every_row(4)
+    assert trial.scheduler.workers[0].killed
+    assert {task.crashes for worker in trial.scheduler.workers for task in worker.tasks} == {0}
+    assert {task.losses for task in trial.scheduler.workers[1].tasks} == {0, 1}
+
+
+def test_a_worker_that_stays_unreachable_is_given_up_after_a_minute() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.answers = lambda task: WorkerUnreachableError("connection reset")
+        worker.snapshots = lambda: WorkerUnreachableError("connection reset")
+
+    trial = Trial(1, first_worker(script)).run(shards(4))
+    assert trial.scheduler.now >= UNREACHABLE_SECONDS
+    assert trial.rows_done == every_row(4)
+    assert trial.said == ["a worker was lost with its node (on host-0); its 2 shards go to others"]
+
+
+def test_an_answer_that_is_lost_with_its_node_is_worked_out_again() -> None:
+    trial = Trial(1, first_worker(lambda worker: setattr(worker, "answers", lambda task: ResultLostError("gone")))).run(
+        shards(2)
+    )
+    assert trial.rows_done == every_row(2)
+    assert trial.quarantined == []
+
+
+# Starting
+
+
+def test_the_run_goes_on_without_a_worker_that_cannot_start() -> None:
+    def script(worker: FakeWorker) -> None:
+        if worker.number == 1:
+            worker.failure = (ErrorKind.DEVICE, "die 1 does not answer")
+
+    trial = Trial(3, script).run(shards(20))
+    assert trial.rows_done == every_row(20)
+    assert trial.pool.failed_starts == ["die 1 does not answer"]
+    assert trial.said == ["a worker cannot start: die 1 does not answer; the run goes on with 2 workers at most"]
+
+
+def test_a_run_none_of_whose_workers_can_start_stops() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.failure = (ErrorKind.STORAGE, "node x cannot see the output")
+
+    with pytest.raises(SystemFailure, match="cannot see the output") as caught:
+        Trial(1, script).run(shards(2))
+    assert caught.value.kind is ErrorKind.STORAGE
+
+
+# Deaths
+
+
+def test_a_death_with_its_node_blames_no_image() -> None:
+    script = first_worker(lambda worker: setattr(worker, "answers", lambda task: death(with_node=True)))
+    trial = Trial(1, script).run(shards(3))
+    assert trial.rows_done == every_row(3)
+    assert all(not task.suspect for worker in trial.scheduler.workers for task in worker.tasks)
+
+
+def test_a_death_on_a_node_that_is_gone_since_blames_no_image() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.node = "lost"
+        worker.answers = lambda task: death()
+
+    trial = Trial(1, first_worker(script))
+    trial.scheduler.dead_nodes.add("lost")
+    trial.run(shards(3))
+    assert trial.rows_done == every_row(3)
+    assert all(not task.suspect for worker in trial.scheduler.workers for task in worker.tasks)
+
+
+def test_a_shard_that_is_lost_with_its_node_again_and_again_ends_the_run() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.answers = lambda task: death(with_node=True)
+
+    with pytest.raises(SystemFailure, match="was lost with its node too often"):
+        Trial(1, script).run(shards(1))
+
+
+def test_poison_images_are_quarantined_and_every_other_is_done() -> None:
+    bad = {(0, 2), (3, 0), (3, 5)}
+    trial = Trial(2, lambda worker: dying_on(bad, death, worker)).run(shards(5, rows=8))
+    found = sorted((one.task.shard, *one.task.rows) for one in trial.quarantined)
+    assert found == sorted(bad)
+    assert trial.rows_done == [row for row in every_row(5, rows=8) if row not in bad]
+    assert not any(one.hung for one in trial.quarantined)
+
+
+def test_a_suspect_is_alone_with_its_worker() -> None:
+    def script(worker: FakeWorker) -> None:
+        dying_on({(1, 1)}, death, worker)
+        inner = worker.answers
+
+        def answer(task: Task) -> Any:
+            held = [one for one in trial.pool._workers if one.worker is worker]
+            others = [one for handle in held for one in handle.tasks.values()]
+            if task.suspect:
+                assert others == [], "a suspect shares its worker"
+            assert not any(one.suspect for one in others), "a suspect gets company"
+            return inner(task)
+
+        worker.answers = answer
+
+    trial = Trial(2, script)
+    trial.run(shards(12))
+    assert [one.task.rows for one in trial.quarantined] == [(1,)]
+
+
+def test_workers_that_die_whatever_they_do_end_the_run() -> None:
+    trial = Trial(2, lambda worker: setattr(worker, "answers", lambda task: death()))
+    with pytest.raises(SystemFailure, match=f"{MAX_DEATHS_WITHOUT_PROGRESS} workers died in a row"):
+        trial.run(shards(40))
+
+
+def test_deaths_between_which_images_are_finished_do_not_end_the_run() -> None:
+    bad = {(shard, 0) for shard in range(0, 40, 2)}
+    trial = Trial(2, lambda worker: dying_on(bad, death, worker)).run(shards(40, rows=2))
+    assert len(trial.quarantined) == len(bad)
+
+
+def test_a_session_that_died_counts_like_its_worker() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.answers = lambda task: replace(restored(task), records={}, failure=(ErrorKind.DEVICE, "die 0 fell"))
+
+    trial = Trial(1, first_worker(script)).run(shards(3))
+    assert trial.scheduler.workers[0].killed
+    assert trial.rows_done == every_row(3)
+
+
+def test_a_storage_that_fails_for_a_task_ends_the_run() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.answers = lambda task: replace(restored(task), records={}, failure=(ErrorKind.STORAGE, "disk full"))
+
+    with pytest.raises(SystemFailure, match="disk full"):
+        Trial(1, script).run(shards(3))
