@@ -83,7 +83,7 @@ class Plan:
     sizes: tuple[tuple[int, int], ...] | None = ()
 
     def size_of(self, number: int) -> int:
-        """The number of rows of a shard, read from the shard itself only where the plan does not tell; errors as `shard`."""
+        """The number of rows of a shard; where the plan does not tell, the shard itself is read. Errors as `shard`."""
         if self.sizes is None or not 0 <= number < self.num_shards:
             return len(self.shard(number))
         for shards, rows in self.sizes:

@@ -2,15 +2,14 @@
 
 import asyncio
 import mimetypes
-import os
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
-from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
+from mimo_core.storage.s3_client import call, filesystem, require_conditional_put
 from mimo_core.storage.s3_errors import code_of, is_transient, s3_fault
 
 T = TypeVar("T")
@@ -40,7 +39,7 @@ class S3Prefix:
         """The bytes and the entry of an object, in one request."""
 
         async def act(fs: Any) -> tuple[bytes, Entry]:
-            answer = await fs._call_s3("get_object", Bucket=self.bucket, Key=self._full(key))
+            answer = await call(fs, "get_object", Bucket=self.bucket, Key=self._full(key))
             body, size = answer["Body"], answer["ContentLength"]
             if max_bytes is not None and size > max_bytes:
                 body.close()
@@ -55,8 +54,8 @@ class S3Prefix:
         """At most `length` bytes from offset `start`."""
 
         async def act(fs: Any) -> bytes:
-            answer = await fs._call_s3(
-                "get_object", Bucket=self.bucket, Key=self._full(key), Range=f"bytes={start}-{start + length - 1}"
+            answer = await call(
+                fs, "get_object", Bucket=self.bucket, Key=self._full(key), Range=f"bytes={start}-{start + length - 1}"
             )
             return await _body(answer["Body"], answer["ContentLength"])
 
@@ -67,12 +66,12 @@ class S3Prefix:
 
         async def act(fs: Any) -> Entry | None:
             try:
-                answer = await fs._call_s3("head_object", Bucket=self.bucket, Key=self._full(key))
+                answer = await call(fs, "head_object", Bucket=self.bucket, Key=self._full(key))
             except FileNotFoundError:
                 return None
             except PermissionError:
                 # The answer to a HEAD has no body to tell bad credentials from a refused key; that to a GET has.
-                await fs._call_s3("get_object", Bucket=self.bucket, Key=self._full(key), Range="bytes=0-0")
+                await call(fs, "get_object", Bucket=self.bucket, Key=self._full(key), Range="bytes=0-0")
                 raise
             return Entry(key, answer["ContentLength"], _etag(answer))
 
@@ -95,7 +94,7 @@ class S3Prefix:
         async def page(token: str | None) -> Any:
             async def act(fs: Any) -> Any:
                 more = {"ContinuationToken": token} if token else {}
-                return await fs._call_s3("list_objects_v2", **options, **more)
+                return await call(fs, "list_objects_v2", **options, **more)
 
             return await self._attempts(fs, act, folder, "list")
 
@@ -130,8 +129,8 @@ class S3Prefix:
         body = bytes(data)
 
         async def act(fs: Any) -> Entry:
-            answer = await fs._call_s3(
-                "put_object", Bucket=self.bucket, Key=self._full(key), Body=body, **_content_type(key)
+            answer = await call(
+                fs, "put_object", Bucket=self.bucket, Key=self._full(key), Body=body, **_content_type(key)
             )
             return Entry(key, len(body), _etag(answer))
 
@@ -142,9 +141,10 @@ class S3Prefix:
         body, token = bytes(data), uuid.uuid4().hex
 
         async def act(fs: Any) -> bool:
-            _require_conditional_put(await fs.set_session())
+            await require_conditional_put(fs)
             try:
-                await fs._call_s3(
+                await call(
+                    fs,
                     "put_object",
                     Bucket=self.bucket,
                     Key=self._full(key),
@@ -166,7 +166,7 @@ class S3Prefix:
 
     async def _creator(self, fs: Any, key: str) -> str | None:
         try:
-            answer = await fs._call_s3("head_object", Bucket=self.bucket, Key=self._full(key))
+            answer = await call(fs, "head_object", Bucket=self.bucket, Key=self._full(key))
         except FileNotFoundError:
             return None
         creator: str | None = answer.get("Metadata", {}).get(_CREATOR)
@@ -176,7 +176,7 @@ class S3Prefix:
         """Remove the object of `key`; nothing happens where there is none."""
 
         async def act(fs: Any) -> None:
-            await fs._call_s3("delete_object", Bucket=self.bucket, Key=self._full(key))
+            await call(fs, "delete_object", Bucket=self.bucket, Key=self._full(key))
 
         self._run(act, key, "write")
 
@@ -194,7 +194,7 @@ class S3Prefix:
     def _delete_batch(self, keys: list[str]) -> None:
         async def act(fs: Any) -> Any:
             objects = [{"Key": self._full(key)} for key in keys]
-            return await fs._call_s3("delete_objects", Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+            return await call(fs, "delete_objects", Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
 
         errors = self._run(act, keys[0], "write").get("Errors")
         if errors:
@@ -269,34 +269,3 @@ def _botocore_error() -> type[Exception]:
 
     error: type[Exception] = ClientError
     return error
-
-
-def _require_conditional_put(client: Any) -> None:
-    # s3fs drops parameters that its botocore does not know, which would make an exclusive write an ordinary one.
-    known = client.meta.service_model.operation_model("PutObject").input_shape.members
-    if "IfNoneMatch" not in known:
-        raise SystemFailure(ErrorKind.STORAGE, "botocore is too old for exclusive writes; install s3fs >= 2024.12")
-
-
-def filesystem() -> Any:
-    """This process's S3 file system for the present AWS settings."""
-    settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith(("AWS_", "FSSPEC_S3"))))
-    return client(("s3", settings), _connect)
-
-
-def _connect() -> Any:
-    import s3fs
-
-    # One place decides about retries (Retries), so that the waits of three libraries do not multiply.
-    fs = s3fs.S3FileSystem(
-        skip_instance_cache=True,
-        use_listings_cache=False,
-        config_kwargs={
-            "retries": {"total_max_attempts": 1, "mode": "standard"},
-            "max_pool_connections": 64,
-            "connect_timeout": 10,
-            "read_timeout": 60,
-        },
-    )
-    fs.retries = 1
-    return fs

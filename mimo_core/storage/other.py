@@ -278,7 +278,7 @@ class FsspecFolder:
         def act() -> None:
             fs = self._fs()
             with suppress(NotImplementedError):
-                fs.makedirs(fs._parent(self._path(key)), exist_ok=True)
+                fs.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
             fs.pipe_file(self._path(key), body)
 
         self._writing(act, key)

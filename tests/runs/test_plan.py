@@ -327,3 +327,35 @@ def test_sets_of_keys_know_their_members(members: list[str], others: list[str]) 
     both = {key for key in others if key in members or others.count(key) > 1}
     assert asked.repeated(hashes) == {KeyHashes.hash(key) for key in both}
     assert asked.meets(frozenset(KeyHashes.hash(key) for key in members)) == bool(set(members) & set(others))
+
+
+def sizes_by_reading(plan: Plan) -> list[int]:
+    return [len(plan.shard(number)) for number in range(plan.num_shards)]
+
+
+def test_a_plan_tells_how_many_rows_its_shards_have(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_plan(run, entries(f"a{number}" for number in range(10)), shard_size=4)
+    for letter, number in (("b", 3), ("c", 4), ("d", 9)):
+        plan = read_plan(run)
+        assert plan is not None
+        extend(plan, entries(f"{letter}{one}" for one in range(number)))
+    plan = read_plan(run)
+    assert plan is not None
+    expected = sizes_by_reading(plan)
+    assert expected == [4, 4, 2, 3, 4, 4, 4, 1]
+    # No shard is read for its length.
+    monkeypatch.setattr("mimo_core.runs.plan.read_shard", lambda *_: pytest.fail("a shard was read"))
+    assert [plan.size_of(number) for number in range(plan.num_shards)] == expected
+
+
+def test_a_plan_of_a_version_that_told_no_sizes_is_read_and_extended(run: Store) -> None:
+    write_plan(run, entries(f"a{number}" for number in range(5)), shard_size=4)
+    document = json.loads(run.read(COMMIT))
+    del document["sizes"]
+    run.write(COMMIT, json.dumps(document).encode())
+    plan = read_plan(run)
+    assert plan is not None
+    plan, added = extend(plan, entries(["b"]))
+    assert added == 1
+    assert read_plan(run) == plan
+    assert [plan.size_of(number) for number in range(plan.num_shards)] == sizes_by_reading(plan) == [4, 1, 1]

@@ -322,3 +322,18 @@ def test_the_web_is_read_only() -> None:
     for act in (lambda: store.list(), lambda: store.write("x", b""), lambda: store.create("x", b"")):
         with pytest.raises(UsageError):
             act()
+
+
+def test_an_s3fs_without_the_private_name_is_refused_with_the_versions_that_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import s3fs
+
+    from mimo_core.storage import s3_client
+
+    monkeypatch.delattr(s3fs.S3FileSystem, "_call_s3")
+    with pytest.raises(
+        SystemFailure, match=r"S3FileSystem\._call_s3 is missing\): install .*pip install 's3fs>="
+    ) as caught:
+        s3_client._connect()
+    assert caught.value.kind is ErrorKind.STORAGE
