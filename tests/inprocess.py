@@ -9,7 +9,8 @@ from mimo_core.inference.fault_hook import Faults
 from mimo_core.inference.pipeline import Pipeline, PipelineOptions
 from mimo_core.inference.task import Task, TaskResult
 from mimo_core.models.weights import Weights, load_weights
-from mimo_core.runs.plan import Plan, write_plan
+from mimo_core.runs.plan import Plan
+from mimo_core.runs.plan_writer import write_plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.storage import Store

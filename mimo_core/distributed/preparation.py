@@ -20,7 +20,8 @@ from mimo_core.metrics.fid.inception import Inception, find_inception
 from mimo_core.models.weights import Weights
 from mimo_core.runs.config import EvaluateConfig, RunConfig
 from mimo_core.runs.folder import RunFolder, RunManifest
-from mimo_core.runs.plan import Plan, extend, read_plan, write_plan
+from mimo_core.runs.plan import Plan, read_plan
+from mimo_core.runs.plan_writer import extend, write_plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.storage import Store, redact
 

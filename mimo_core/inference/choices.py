@@ -9,7 +9,6 @@ from mimo_core.engines.base import Precision
 from mimo_core.engines.vacc.compiled import CompiledModel, is_compiled, load_compiled
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
-from mimo_core.images.tiling import TilePolicy
 from mimo_core.inference.tuning import Answer, Question
 from mimo_core.models.int8 import KEY
 from mimo_core.models.weights import Weights, load_weights, shipped
@@ -110,7 +109,7 @@ def choose(
         # A tile that the user names is used for every image larger than it, in whole batches.
         tile, call_pixels = parse_size(config.tile), None
     batch = int(config.batch) if config.batch != "auto" else frozen.batch if frozen is not None else calls.batch
-    recipe = Recipe(
+    return Recipe(
         model=weights.spec.variant if weights is not None else GIVEN if config.restored_elsewhere else "identity",
         weights=weights.source if weights is not None else "none",
         weights_sha256=weights.sha256 if weights is not None else "",
@@ -124,9 +123,6 @@ def choose(
         threads=threads,
         **given_fields(config),
     )
-    # Refuses tiles that the overlap eats up before any work begins.
-    _ = recipe.tile_policy
-    return recipe
 
 
 def device_type_of(config: RunConfig, hardware: Hardware | None, frozen: Recipe | None) -> str:
@@ -209,8 +205,6 @@ def choose_compiled(config: RunConfig, compiled: CompiledModel, frozen: Recipe |
     if config.tile not in ("auto", shape, shape.replace("x", "X")):
         raise UsageError(f"--tile {config.tile}: {compiled.source} computes {shape} only; leave --tile out")
     batch = int(config.batch) if config.batch != "auto" else frozen.batch if frozen is not None else _IN_FLIGHT
-    # Refuses an overlap that eats the tile up.
-    TilePolicy(compiled.size, config.overlap, None, batch)
     return Recipe(
         model=compiled.spec.variant,
         weights=compiled.source,

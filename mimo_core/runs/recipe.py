@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from mimo_core.images.tiling import TilePolicy
 from mimo_core.runs.config import RunConfig, parse_size
@@ -14,7 +14,11 @@ GIVEN = "given"
 
 
 class Recipe(BaseModel):
-    """The resolved choices behind a run's outputs. Equal recipes and sources give equal bytes."""
+    """The resolved choices behind a run's outputs. Equal recipes and sources give equal bytes.
+
+    Raises:
+        UsageError: the overlap leaves nothing of the tiles.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +44,11 @@ class Recipe(BaseModel):
     saves_images: bool = True
     metrics: tuple[str, ...] = ("psnr", "ssim")
     fid_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _tiles_are_larger_than_their_overlap(self) -> "Recipe":
+        _ = self.tile_policy
+        return self
 
     @property
     def model_name(self) -> str:

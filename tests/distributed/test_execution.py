@@ -23,7 +23,8 @@ from mimo_core.inference.task import Task, TaskResult
 from mimo_core.runs.config import RestoreConfig
 from mimo_core.runs.folder import RunFolder, RunManifest
 from mimo_core.runs.lease import Lease, LeaseLostError
-from mimo_core.runs.plan import read_plan, write_plan
+from mimo_core.runs.plan import read_plan
+from mimo_core.runs.plan_writer import write_plan
 from mimo_core.runs.record import Record
 from mimo_core.storage import Store
 

@@ -14,7 +14,8 @@ from mimo_core.datasets.imagelist import ImageEntry
 from mimo_core.datasets.key_hashes import KeyHashes, KeySet
 from mimo_core.errors import SystemFailure, UsageError
 from mimo_core.runs.outputs import OutputNames
-from mimo_core.runs.plan import COMMIT, Plan, extend, read_plan, read_shard, shard_name, write_plan
+from mimo_core.runs.plan import COMMIT, Plan, read_plan, read_shard, shard_name
+from mimo_core.runs.plan_writer import extend, write_plan
 from mimo_core.storage import Store
 from mimo_core.storage.names import extension
 
