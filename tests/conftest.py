@@ -8,7 +8,7 @@ import pytest
 from mimo_core.errors import UsageError
 from mimo_core.metrics.fid.inception import Inception, find_inception
 
-pytest_plugins = ["fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
+pytest_plugins = ["fixtures_cpu", "fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
 
 
 def find_shared_data() -> Path | None:
