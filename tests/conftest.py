@@ -1,14 +1,35 @@
 """Fixtures for every room's tests: where the shared real images are."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mimo_core.errors import UsageError
 from mimo_core.metrics.fid.inception import Inception, find_inception
 
-pytest_plugins = ["fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
+pytest_plugins = ["fixtures_cpu", "fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
+
+
+# How long an example takes is the machine's affair and must not fail a test.
+settings.register_profile(
+    "repeatable",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile("random", settings.get_profile("repeatable"), derandomize=False)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let property tests try the same examples in every run, and new ones where slow tests are asked for."""
+    if not session.config.getoption("--hypothesis-profile"):
+        asked = re.search(r"(?<!not )\bslow\b", session.config.getoption("-m"))
+        settings.load_profile("random" if asked else "repeatable")
 
 
 def find_shared_data() -> Path | None:

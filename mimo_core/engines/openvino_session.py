@@ -25,6 +25,11 @@ _MOST_SHAPES = 8
 Floats = npt.NDArray[np.float32]
 
 
+def computes_bf16(core: ov.Core) -> bool:
+    """Return whether OpenVINO has instructions for bfloat16 on this CPU."""
+    return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 class OpenVinoSession:
     """The network's residual by OpenVINO; the input is added in float32 outside.
 
@@ -49,7 +54,7 @@ class OpenVinoSession:
         if spec.static_shape is not None and any(side % MULTIPLE for side in spec.static_shape):
             raise UsageError(f"a static shape must be a multiple of {MULTIPLE} pixels, got {spec.static_shape}")
         self._core = ov.Core()
-        bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        bf16 = computes_bf16(self._core)
         if spec.precision == "bf16" and not bf16:
             raise UsageError("this CPU has no bfloat16 arithmetic, which OpenVINO would imitate: use --precision fp32")
         if spec.precision == "int8" and int8_saturates():

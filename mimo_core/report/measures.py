@@ -107,7 +107,9 @@ class Histogram:
 def histogram(series: Sequence[Values], step: float, most_bins: int = 48) -> Histogram | None:
     """Return a histogram with round edges: bins of 1, 2 or 5 times a power of ten, none finer than `step`.
 
-    Values that are not finite are left out; None where no value is left.
+    The first edge is not above the lowest value and the last not below the highest, exactly. Bins are wider than `step`
+    where float64 has less than 1000 values in a bin. Values that are not finite are left out; None where no value is
+    left.
     """
     finite = [values[np.isfinite(values)] for values in series]
     together = np.concatenate(finite) if finite else np.empty(0)
@@ -116,14 +118,15 @@ def histogram(series: Sequence[Values], step: float, most_bins: int = 48) -> His
     low, high = float(together.min()), float(together.max())
     # Few images in many bins would be a comb.
     bins = min(most_bins, max(6, 2 * math.isqrt(max(map(len, finite)))))
-    width = _round_up(max((high - low) / bins, step))
-    first = math.floor(low / width)
+    finest = max(step, 1000 * math.ulp(max(-low, high)))
+    width = _round_up(max(high / bins - low / bins, finest))
+    # Dividing rounds: only the products, which are the edges, tell whether they enclose the extremes.
+    first, last = round(low / width), round(high / width)
+    first -= first * width > low
+    last += last * width < high
     # The last bin of NumPy is closed, so that a highest value on an edge needs no bin of its own.
-    number = max(1, math.ceil(high / width - 1e-9) - first)
-    edges: Values = np.arange(first, first + number + 1, dtype=np.float64) * width
-    # Rounding must not put the extremes outside.
-    clipped = (np.clip(values, edges[0], edges[-1]) for values in finite)
-    return Histogram(edges, tuple(np.histogram(values, edges)[0].astype(np.float64) for values in clipped))
+    edges: Values = np.arange(first, max(last, first + 1) + 1, dtype=np.float64) * width
+    return Histogram(edges, tuple(np.histogram(values, edges)[0].astype(np.float64) for values in finite))
 
 
 def _round_up(width: float) -> float:

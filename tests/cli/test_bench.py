@@ -1,5 +1,6 @@
 """`mimo bench session` and `mimo bench zoo`: whole tables, from real sessions."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from fixtures_vacc import compiled_folder
 from mimo_core.cli.main import OK, USAGE, main
 from mimo_core.engines import SessionSpec
 from mimo_core.engines.latency import Load, measure_loads
+from mimo_core.engines.zoo import Subject, measure
 from mimo_core.errors import UsageError
 from mimo_core.models.weights import load_weights
 
@@ -86,15 +88,34 @@ def test_a_die_tells_of_itself(
         assert "W" in row
 
 
+@pytest.mark.parametrize(
+    ("kind", "absent"),
+    [("avx2", {"openvino bf16", "openvino int8 percentile"}), ("arm", {"openvino bf16"}), ("amx", set())],
+)
+def test_the_zoos_table_leaves_out_what_the_cpu_does_not_compute(
+    kind: str, absent: set[str], pretend_cpu: Callable[[str], None]
+) -> None:
+    pretend_cpu(kind)
+    image = np.random.default_rng(1).integers(0, 256, (32, 48, 3), np.uint8)
+    subjects = [Subject(load_weights("mimo-unet-lite"), trained=True)]
+    rows = measure(subjects, image, [image], [], threads=1, turns=1, say=lambda _: None)
+    found = {row.how for row in rows if "cuda" not in row.how}
+    by_openvino = {"openvino fp32", "openvino bf16", "openvino int8 percentile"}
+    assert found == {"torch fp32, plain loop", "torch fp32", "torch bf16"} | by_openvino - absent
+
+
 @pytest.mark.slow
-def test_the_zoos_table_has_every_variant_in_every_precision(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_zoos_table_has_every_variant_in_every_precision(
+    capsys: pytest.CaptureFixture[str], pretend_cpu: Callable[[str], None]
+) -> None:
+    pretend_cpu("amx")
     images = ["--images", str(SAMPLES / "blurred"), "--reference", str(SAMPLES / "sharp"), "--pairs", "2"]
     assert main(["bench", "zoo", *images, "--size", "32x48", "--turns", "1", "--threads", "1"]) == OK
     text = capsys.readouterr().out
     rows = [line.split() for line in text.splitlines() if line.startswith("mimo-unet") and ":" not in line.split()[0]]
     for variant, scored in (("mimo-unet-lite", True), ("mimo-unet", False), ("mimo-unet-plus", False)):
         mine = {" ".join(row[1:3]): row for row in rows if row[0] == variant and not row[1].startswith("zoo")}
-        assert {"torch fp32", "openvino fp32", "openvino int8"} <= set(mine)
+        assert {"torch fp32", "torch bf16", "openvino fp32", "openvino bf16", "openvino int8"} <= set(mine)
         for row in mine.values():
             assert (row[-1] != "-") == (scored and "loop" not in row)
     assert "zoo: VACC int8 percentile" in text

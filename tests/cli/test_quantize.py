@@ -1,6 +1,6 @@
 """`mimo quantize`: little is lost on pairs that calibration never saw, and the file runs wherever it should."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,7 +21,8 @@ from mimo_core.models.onnx_graph import export_onnx
 from mimo_core.models.weights import Weights, load_weights
 from mimo_core.training.sources import list_pairs
 
-pytestmark = pytest.mark.skipif(int8_saturates(), reason="this CPU computes no int8 products without overflow")
+# What is lost shows only where the CPU has instructions for int8.
+computes_int8 = pytest.mark.skipif(int8_saturates(), reason="this CPU computes no int8 products without overflow")
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 Picture = npt.NDArray[np.uint8]
 
@@ -51,6 +52,7 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+@computes_int8
 def test_less_than_a_tenth_of_a_decibel_is_lost_on_pairs_that_calibration_never_saw(
     shared_data: Path, quantised: Path
 ) -> None:
@@ -69,6 +71,7 @@ def test_less_than_a_tenth_of_a_decibel_is_lost_on_pairs_that_calibration_never_
     assert min(psnr(one, other) for one, other in zip(exact, integer, strict=True)) >= 38
 
 
+@computes_int8
 def test_the_file_holds_the_same_weights_and_runs_in_every_precision(quantised: Path) -> None:
     lite, weights = load_weights("mimo-unet-lite"), load_weights(str(quantised))
     assert weights.metadata["source_sha256"] == lite.sha256
@@ -81,6 +84,7 @@ def test_the_file_holds_the_same_weights_and_runs_in_every_precision(quantised: 
     assert np.array_equal(restored(weights, "fp32", [image]), restored(lite, "fp32", [image]))
 
 
+@computes_int8
 def test_onnx_runtime_gives_the_image_of_the_exported_file(quantised: Path, tmp_path: Path) -> None:
     assert main(["export", str(quantised), str(tmp_path / "int8.onnx"), "--precision", "int8"]) == OK
     options = onnxruntime.SessionOptions()
@@ -99,6 +103,7 @@ def test_onnx_runtime_gives_the_image_of_the_exported_file(quantised: Path, tmp_
         export_onnx(load_weights(str(quantised)), tmp_path / "old.onnx", opset=11, int8=True)
 
 
+@computes_int8
 def test_a_whole_run_in_int8(quantised: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     options = ["--weights", str(quantised), "--engine", "openvino", "--precision", "int8", "--tile", "192x192"]
@@ -112,6 +117,7 @@ def test_a_whole_run_in_int8(quantised: Path, tmp_path: Path) -> None:
     assert main(["restore", source, str(output), *options, "--workers", "1"]) == USAGE
 
 
+@computes_int8
 def test_layers_that_hurt_stay_in_float_until_little_is_lost() -> None:
     """A percentile that clips much of the signal: int8 alone loses more than is allowed."""
     images = [read(path)[96:160, 96:192] for path in sorted((SAMPLES / "blurred").iterdir())]
@@ -133,6 +139,7 @@ def test_layers_that_hurt_stay_in_float_until_little_is_lost() -> None:
     assert any("finding the layers that hurt" in line for line in said)
 
 
+@computes_int8
 def test_the_report_compares_every_calibration_and_says_what_is_lost_without_references() -> None:
     images = [read(path)[96:160, 96:192] for path in sorted((SAMPLES / "blurred").iterdir())]
     done = quantise(
@@ -154,6 +161,17 @@ def test_the_report_compares_every_calibration_and_says_what_is_lost_without_ref
         assert trial.drop >= 0
         assert trial.milliseconds > 0
     assert done.trials[0].drop == 0
+
+
+def test_a_cpu_whose_int8_overflows_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pretend_cpu: Callable[[str], None]
+) -> None:
+    pretend_cpu("avx2")
+    target = tmp_path / "int8.safetensors"
+    options = ["--limit", "2", "--crop", "64"]
+    assert main(["quantize", "mimo-unet-lite", str(SAMPLES / "blurred"), str(target), *options]) == USAGE
+    assert "int8 products overflow (it has no VNNI): use --precision fp32" in capsys.readouterr().err
+    assert not target.exists()
 
 
 def test_wrong_use_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

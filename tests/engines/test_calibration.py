@@ -40,6 +40,28 @@ def test_a_percentile_is_that_of_the_values_at_both_ends() -> None:
     assert [low, high] == pytest.approx(expected, abs=0.02)
 
 
+def test_a_bin_counts_more_values_than_float32_can() -> None:
+    """Of a large image the activations are zeros for the most part, more than 2**24 of them."""
+    threads = torch.get_num_threads()
+    # Each thread counts its own share.
+    torch.set_num_threads(1)
+    try:
+        counted = histogram(torch.zeros(1).expand(20_000_000), torch.ones(1).expand(4_000_000))
+    finally:
+        torch.set_num_threads(threads)
+    low, high = counted.range("percentile", 82)
+    assert (low, high) == (0, pytest.approx(0, abs=0.001))
+    assert counted.range("percentile", 84) == (0, 1)
+
+
+def test_the_widest_range_of_float32_loses_no_value() -> None:
+    largest = float(np.finfo(np.float32).max)
+    counted = histogram(torch.tensor([-largest, 0.0, 0.0, 0.0, largest]))
+    assert counted.range("max", 0) == (-largest, largest)
+    low, high = counted.range("percentile", 70)
+    assert (low, high / largest) == (0, pytest.approx(0, abs=0.001))
+
+
 def test_values_without_a_sign_keep_0_as_their_lowest() -> None:
     counted = histogram(normal(100_000).relu())
     for method in ("max", "percentile", "mse", "entropy"):

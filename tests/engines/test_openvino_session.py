@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from fixtures_cpu import BF16, FLAGS
 
 from mimo_core.engines import SessionSpec, open_session
 from mimo_core.engines.base import Session
@@ -47,25 +49,20 @@ def photographs(height: int, width: int) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.stack([image[100 : 100 + height, 60 : 60 + width, ::-1] for image in images]))
 
 
-def needs_bf16(precision: str) -> None:
-    import openvino
-
-    if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        pytest.skip("this CPU has no bfloat16")
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_the_image_itself_is_never_rounded(precision: str, kind: type[np.uint8] | type[np.uint16]) -> None:
-    needs_bf16(precision)
+def test_the_image_itself_is_never_rounded(
+    precision: str, kind: type[np.uint8] | type[np.uint16], pretend_cpu: Callable[[str], None]
+) -> None:
+    pretend_cpu("amx")
     levels = np.arange(np.iinfo(kind).max + 1, dtype=kind)
     side = 16 if kind is np.uint8 else 256
     batch = np.stack([levels, levels[::-1], np.roll(levels, 77)], axis=-1).reshape(1, side, -1, 3)
     assert np.array_equal(opened(tiny(0.0), precision).restore(batch), batch)
 
 
-def test_the_sum_of_image_and_residual_is_float32_in_bfloat16() -> None:
-    needs_bf16("bf16")
+def test_the_sum_of_image_and_residual_is_float32_in_bfloat16(pretend_cpu: Callable[[str], None]) -> None:
+    pretend_cpu("amx")
     batch = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
     exact = np.minimum(batch / np.float32(255) + np.float32(2.0**-9), np.float32(1))
     assert np.array_equal(opened(tiny(2.0**-9), "bf16").restore_float(batch), exact)
@@ -102,8 +99,6 @@ def test_what_it_cannot_do_is_refused_in_words() -> None:
         open_session(SessionSpec("openvino", "cuda", "fp32", tiny()))
     with pytest.raises(UsageError, match="computes in fp32, bf16, int8, not in fp16"):
         opened(precision="fp16")
-    with pytest.raises(UsageError, match=r"tiny holds no ranges for int8.*mimo quantize"):
-        opened(precision="int8")
     with pytest.raises(UsageError, match="multiple of 4"):
         opened(static_shape=(30, 64))
     with pytest.raises(UsageError, match="at least one image at a time, got 0 streams"):
@@ -117,10 +112,24 @@ def test_what_it_cannot_do_is_refused_in_words() -> None:
         session.restore(photographs(16, 16))
 
 
+@pytest.mark.parametrize("kind", FLAGS)
+def test_a_precision_without_instructions_for_it_is_refused(kind: str, pretend_cpu: Callable[[str], None]) -> None:
+    pretend_cpu(kind)
+    if kind in BF16:
+        opened(precision="bf16").close()
+    else:
+        with pytest.raises(UsageError, match=r"no bfloat16 arithmetic.*--precision fp32"):
+            opened(precision="bf16")
+    # The ranges are asked for only where they would be of use.
+    refusal = r"int8 products overflow.*--precision fp32" if kind == "avx2" else r"tiny holds no ranges.*mimo quantize"
+    with pytest.raises(UsageError, match=refusal):
+        opened(precision="int8")
+
+
 OUT_OF_MEMORY = """
 import resource
 import numpy as np
-from mimo_core.sessions import SessionOutOfMemoryError, SessionSpec, open_session
+from mimo_core.engines import SessionOutOfMemoryError, SessionSpec, open_session
 from mimo_core.models.weights import load_weights
 
 session = open_session(SessionSpec("openvino", "cpu", "fp32", load_weights("mimo-unet-lite"), threads=1))

@@ -128,6 +128,7 @@ def test_through_a_child_process_come_the_same_bytes(
     vaststreamx: ModuleType, residual: CompiledModel, vacc_python: str
 ) -> None:
     batch = photographs()
+    # The double's sums are exact, so that another process has no other last digits.
     inside = open_vacc(residual).restore_float(batch)
     session = open_vacc(residual, vacc_python, die=3)
     assert session.device_name == "VA1 die 3"

@@ -13,6 +13,7 @@ from mimo_core.inference.choices import choose, choose_weights
 from mimo_core.inference.tuning import MOST_PIXELS, Answer, Question, best_tile, tune
 from mimo_core.runs.config import RestoreConfig
 
+HARDWARE = Hardware(cores=2, memory=8 << 30, cpu_bf16=False, cuda=False, cuda_bf16=False, cuda_memory=0)
 QUESTION = Question(("openvino", "torch"), "fp32", 8, "nearest", 1, 32)
 
 
@@ -92,10 +93,10 @@ def test_an_engine_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pytes
     )
     config = RestoreConfig(source="in", output="out", engine="mine", precision="fp32")
     weights = choose_weights(config, None)
-    recipe = choose(config, weights, Hardware.here(), None, tune)
+    recipe = choose(config, weights, HARDWARE, None, tune)
     assert (recipe.engine, recipe.device_type) == ("mine", "cpu")
     with pytest.raises(UsageError, match="mine computes on cpu in fp32"):
-        choose(config.model_copy(update={"precision": "bf16"}), weights, Hardware.here(), None, tune)
+        choose(config.model_copy(update={"precision": "bf16"}), weights, HARDWARE, None, tune)
     automatic = config.model_copy(update={"engine": "auto", "device": "cpu"})
     asked: list[Question] = []
 
@@ -103,5 +104,5 @@ def test_an_engine_is_one_module_and_one_line(tmp_path: Path, monkeypatch: pytes
         asked.append(question)
         return Answer("mine", 256, MOST_PIXELS, "decided by the test")
 
-    assert choose(automatic, weights, Hardware.here(), None, answered).engine == "mine"
+    assert choose(automatic, weights, HARDWARE, None, answered).engine == "mine"
     assert asked[0].engines == ("openvino", "torch", "mine")

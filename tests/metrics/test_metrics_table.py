@@ -22,7 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from mimo_core.metrics.definitions import ALL
-from mimo_core.metrics.fid.distance import frechet_distance
+from mimo_core.metrics.fid.distance import distance, distribution
 from mimo_core.metrics.fid.extractor import FeatureExtractor
 from mimo_core.metrics.fid.inception import Inception, find_inception
 from mimo_core.metrics.scorer import CpuScorer
@@ -158,7 +158,7 @@ def fid_lines(data: str, pairs: list[tuple[Path, Path]], inception: Inception) -
     images = [[read(pair[side]) for pair in pairs] for side in (0, 1)]
     first, second = (extractor.features(side) for side in images)
     extractor.close()
-    ours = frechet_distance(first, second)
+    ours = distance(distribution(first), distribution(second))
     rows = [[torch.from_numpy(side).double()] for side in (first, second)]
     given = by_torchmetrics(Given(), rows[0], rows[1])
     yield Line(data, "fid", "torchmetrics, the same features", ours, abs(ours - given))

@@ -46,7 +46,8 @@ class Histogram:
             self._limit *= 2
             quarter = np.zeros(_BINS // 4, np.int64)
             self._counts = np.concatenate([quarter, self._counts.reshape(-1, 2).sum(axis=1), quarter])
-        self._counts += torch.histc(values.float(), _BINS, -self._limit, self._limit).numpy().astype(np.int64)
+        # In float32 PyTorch would count in float32 too, where a bin stops at 2**24, and could not hold every limit.
+        self._counts += torch.histc(values.double(), _BINS, -self._limit, self._limit).numpy().astype(np.int64)
 
     def range(self, method: Method, percentile: float) -> Range:
         """Return the lowest and the highest value that int8 shall tell apart; 0 lies within.
