@@ -11,13 +11,12 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from mimo_core.errors import ImageError, MimoError, UsageError
 from mimo_core.images import codecs
 from mimo_core.images.containers import Metadata
 from mimo_core.images.containers.directory import read_directories
-from mimo_core.images.pixels import Pixels, as_8bit
+from mimo_core.images.pixels import Pixels, Pixels8, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 from mimo_core.report.rerun import Rerun
 from mimo_core.report.run_data import RunData
@@ -32,7 +31,7 @@ _ORIENTATION = 274
 # Side in pixels and quality, tried in turn until all pictures together fit.
 _STEPS = ((960, 85), (960, 75), (800, 70), (640, 70), (480, 65), (360, 60), (240, 50))
 
-Shown = npt.NDArray[np.uint8]
+Shown = Pixels8
 
 
 @dataclass(frozen=True, eq=False)
