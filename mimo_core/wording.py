@@ -1,6 +1,8 @@
-"""How terminal and report write numbers: durations, sizes, shares, counts, times of day."""
+"""How messages, terminal and report write things: durations, sizes, shares, counts, times of day, options."""
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 
 def duration(seconds: float) -> str:
@@ -52,3 +54,26 @@ def moment(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """Return `1 worker`, `2 workers`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def option(name: str) -> str:
+    """Return the option of a field: `shard_size` is `--shard-size`, and `for_` is `--for`."""
+    return "--" + name.rstrip("_").replace("_", "-")
+
+
+def invalid_option(error: Mapping[str, Any], label: str) -> str:
+    """Return in words what pydantic found wrong with an option.
+
+    Args:
+        error: one of `ValidationError.errors()`.
+        label: what to call the option.
+    """
+    if not error["loc"]:
+        # What is wrong between options names them itself; the value would be all of them, addresses with secrets too.
+        return str(error["ctx"]["error"])
+    if error["type"] == "missing":
+        return f"{label} is missing"
+    if error["type"] == "literal_error":
+        return f"{label}: expected {error['ctx']['expected'].replace(chr(39), '')}, found {error['input']!r}"
+    text = str(error.get("ctx", {}).get("error") or error["msg"])
+    return f"{label}: {text[0].lower() + text[1:]}" + ("" if "found" in text else f", found {error['input']!r}")

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 import yaml
 
+from mimo_core.datasets.pairs import image_files, list_pairs
 from mimo_core.models.weights import build_network, load_weights
 from mimo_core.training.blur import Shake, photograph
-from mimo_core.training.sources import Pair, average, list_images, list_pairs, read_clips, read_rgb, sharp_tiles, shrink
+from mimo_core.training.sources import Pair, average, read_clips, read_rgb, sharp_tiles, shrink
 from mimo_core.training.train_config import PhotoData
 from mimo_core.training.validation import restore, score_pairs
 
@@ -40,7 +41,7 @@ def held_out_photographs(folder: Path) -> list[Path]:
     samples = {"Picture_1A_by_freespace.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg"}
     samples |= {"friends_by_Aitzol_Berasategi.jpg", "seeding_by_Clements_Engelhardt.jpg"}
     wanted = set(photos.exclude) - samples
-    return sorted(path for path in list_images(folder) if path.name in wanted)
+    return sorted(path for path in image_files(folder) if path.name in wanted)
 
 
 def mild_blur(folder: Path) -> list[Pair]:

@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mimo_core.training.blur import Pixels, Shake, photograph
+from mimo_core.images.pixels import Pixels8
+from mimo_core.training.blur import Shake, photograph
 from mimo_core.training.sources import read_rgb
 
 HERE = Path(__file__).parent
@@ -41,7 +42,7 @@ SAMPLES = (
 )
 
 
-def make(sample: Sample, folder: Path) -> tuple[Pixels, Pixels]:
+def make(sample: Sample, folder: Path) -> tuple[Pixels8, Pixels8]:
     """The blurred and the sharp image of a sample, 8-bit RGB."""
     whole = read_rgb(folder / sample.photograph)
     height, width = whole.shape[:2]

@@ -19,7 +19,7 @@ MODULES = {
 }
 # Lowest first: a room imports only rooms before it.
 ROOMS = (
-    *("errors", "hardware", "torch_device", "wording"),
+    *("version", "errors", "hardware", "torch_device", "wording"),
     *("storage", "images", "models", "metrics", "datasets", "engines", "training"),
     *("runs", "inference", "sweep", "report", "distributed", "cli"),
 )

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mimo_core.errors import UsageError
+from mimo_core.wording import invalid_option, option
 
 C = TypeVar("C", bound=BaseModel)
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
@@ -71,11 +72,6 @@ def _add_option(parser: argparse._ActionsContainer, name: str, field: FieldInfo)
         metavar = {int: "N", float: "N"}.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"
         default = f" (default: {field.default})" if field.default not in (None, "") else ""
         add(metavar=metavar, help=f"{field.description}{default}")
-
-
-def option(name: str) -> str:
-    """Return the option of a field: `shard_size` is `--shard-size`, and `for_` is `--for`."""
-    return "--" + name.rstrip("_").replace("_", "-")
 
 
 def _positional(config: type[BaseModel], name: str) -> bool:
@@ -143,15 +139,6 @@ def _near(unknown: Sequence[str], config: type[BaseModel]) -> str:
 
 
 def _explain(error: Any, config: type[BaseModel]) -> str:
-    if not error["loc"]:
-        # What is wrong between options names them itself; the value would be all of them, addresses with secrets too.
-        return str(error["ctx"]["error"])
-    name = str(error["loc"][0])
+    name = str(error["loc"][0]) if error["loc"] else ""
     argument = name not in config.model_fields or _positional(config, name)
-    label = name.upper() if argument else option(name)
-    if error["type"] == "missing":
-        return f"{label} is missing"
-    if error["type"] == "literal_error":
-        return f"{label}: expected {error['ctx']['expected'].replace(chr(39), '')}, found {error['input']!r}"
-    text = str(error.get("ctx", {}).get("error") or error["msg"])
-    return f"{label}: {text[0].lower() + text[1:]}" + ("" if "found" in text else f", found {error['input']!r}")
+    return invalid_option(error, name.upper() if argument else option(name))

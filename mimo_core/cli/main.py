@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
 
-from mimo_core import __version__
 from mimo_core.cli.interruption import INTERRUPTED, end_now
 from mimo_core.errors import MimoError, UsageError
+from mimo_core.version import __version__
 
 JOBS = {
     "restore": "restore every image of a folder, bucket or list",

@@ -45,7 +45,7 @@ def swaps(key: str) -> list[Swap]:
     segments = key.split("/")
     found = []
     for place in range(len(segments) - 2, -1, -1):
-        partners = _partners(segments[place])
+        partners = partners_of(segments[place])
         if partners:
             found.append(Swap("/".join(segments[:place]), segments[place], partners, "/".join(segments[place + 1 :])))
     return found
@@ -54,7 +54,7 @@ def swaps(key: str) -> list[Swap]:
 def role_of(key: str) -> Role | None:
     """What the innermost telling folder of a key says of the image; None where no folder tells."""
     for segment in reversed(key.split("/")[:-1]):
-        if _partners(segment):
+        if partners_of(segment):
             return "input"
         if segment.lower() in REFERENCE_FOLDERS or segment.lower().endswith(_REFERENCE_ENDINGS):
             return "reference"
@@ -75,7 +75,8 @@ def join(*segments: str) -> str:
     return "/".join(segment for segment in segments if segment)
 
 
-def _partners(folder: str) -> tuple[str, ...]:
+def partners_of(folder: str) -> tuple[str, ...]:
+    """Return the names, in lower case, of the originals' folder for a folder of blurred images; none for others."""
     lower = folder.lower()
     for ending, others in _ENDINGS.items():
         if lower.endswith(ending) and lower != ending:

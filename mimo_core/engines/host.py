@@ -6,9 +6,12 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from mimo_core.engines.base import Session, SessionSpec
 from mimo_core.engines.registry import open_session
+
+T = TypeVar("T")
 
 
 class SessionHost:
@@ -21,14 +24,14 @@ class SessionHost:
     def __init__(self, spec: SessionSpec) -> None:
         self.spec = spec
         self._opened: Future[Session] = Future()
-        self._work: queue.SimpleQueue[tuple[Callable[[Session], None], Future[None]] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[Callable[[Session], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._live, name="infer", daemon=True)
         self._thread.start()
         self.session = self._opened.result()
 
-    def do(self, work: Callable[[Session], None]) -> Future[None]:
-        """Have work done on the session's thread."""
-        done: Future[None] = Future()
+    def do(self, work: Callable[[Session], T]) -> Future[T]:
+        """Call `work` with the session on the session's thread; return the future of its result."""
+        done: Future[T] = Future()
         self._work.put((work, done))
         return done
 
@@ -47,9 +50,9 @@ class SessionHost:
         while (asked := self._work.get()) is not None:
             work, done = asked
             try:
-                work(session)
+                result = work(session)
             except BaseException as error:  # noqa: BLE001 - whoever asked for it raises it
                 done.set_exception(error)
             else:
-                done.set_result(None)
+                done.set_result(result)
         session.close()

@@ -9,7 +9,10 @@ from mimo_core.errors import ErrorKind, ImageError, UsageError
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
-Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Pixels8 = npt.NDArray[np.uint8]
+"""An image of 8 bits, otherwise as `Pixels`."""
+
+Pixels = Pixels8 | npt.NDArray[np.uint16]
 """An image as it is stored: (H, W, C) or (H, W), RGB or gray, whole levels of 8 or 16 bits."""
 
 _NAN = "the engine returned values that are not numbers (NaN)"

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mimo_core.engines import SessionSpec, open_session
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.images.pixels import Pixels, crop_to, pad_to_multiple, quantise
-from mimo_core.inference.restorer import Restoration, Restorer
+from mimo_core.inference.open_restorer import open_restorer
 from mimo_core.models.weights import Weights, build_network
 from mimo_core.runs.recipe import Recipe
 
@@ -57,11 +56,11 @@ def bare_session(
     recipe: Recipe, weights: Weights | None, images: Sequence[Pixels], threads: int | None
 ) -> tuple[Timing, list[Pixels]]:
     """Restore images from memory to memory with the recipe's session; after one image to warm up."""
-    restorer = _open(recipe, weights, threads)
-    restorer.restore(images[:1])
-    begun = time.perf_counter()
-    outputs = [_one(restorer, image) for image in images]
-    return Timing(len(images), time.perf_counter() - begun), outputs
+    with open_restorer(recipe.model_copy(update={"threads": threads}), weights) as restorer:
+        restorer.restore_one(images[0])
+        begun = time.perf_counter()
+        outputs = [restorer.restore_one(image) for image in images]
+        return Timing(len(images), time.perf_counter() - begun), outputs
 
 
 def bare_sessions(recipe: Recipe, weights: Weights | None, images: Sequence[Pixels], number: int) -> Timing:
@@ -91,23 +90,9 @@ def bare_sessions(recipe: Recipe, weights: Weights | None, images: Sequence[Pixe
 def _work(
     recipe: Recipe, weights: Weights | None, images: list[Pixels], barrier: Barrier, results: "Queue[int]"
 ) -> None:
-    restorer = _open(recipe, weights, recipe.threads)
-    restorer.restore(images[:1])
-    barrier.wait(timeout=300)
-    for image in images:
-        restorer.restore([image])
-    results.put(len(images))
-
-
-def _open(recipe: Recipe, weights: Weights | None, threads: int | None) -> Restorer:
-    spec = SessionSpec(
-        recipe.engine, recipe.device_type, recipe.precision, weights, threads=threads, streams=recipe.streams
-    )
-    return Restorer(open_session(spec), recipe.tile_policy)
-
-
-def _one(restorer: Restorer, image: Pixels) -> Pixels:
-    (restoration,) = restorer.restore([image])
-    if not isinstance(restoration, Restoration):
-        raise restoration
-    return restoration.pixels
+    with open_restorer(recipe, weights) as restorer:
+        restorer.restore_one(images[0])
+        barrier.wait(timeout=300)
+        for image in images:
+            restorer.restore_one(image)
+        results.put(len(images))

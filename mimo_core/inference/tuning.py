@@ -14,13 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from mimo_core import __version__
 from mimo_core.engines import ENGINES, Session, SessionSpec, open_session
 from mimo_core.engines.base import Precision
 from mimo_core.errors import UsageError
 from mimo_core.hardware import cpu_name, usable_cores
 from mimo_core.images.pixels import Pixels
 from mimo_core.storage.disk_cache import cache_folder
+from mimo_core.version import __version__
 
 MOST_PIXELS = 1 << 20
 """Images up to this are not cut unless cutting was measured to pay; it bounds a worker's memory."""

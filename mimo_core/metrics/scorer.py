@@ -53,6 +53,41 @@ def open_scorer(metrics: Sequence[str], device_type: str) -> Scorer:
     return TorchScorer(metrics, device_type)
 
 
+def score_pair(metrics: Sequence[str], image: Pixels, reference: Pixels) -> Scores:
+    """Return the scores of one image against its ground truth, by metric; 16 bits are scored as 8.
+
+    Args:
+        metrics: names in `METRICS`; `psnr_float` is that of the integers, none being known from before rounding.
+        image: (H, W, 3) RGB, uint8 or uint16.
+        reference: likewise, of the same size.
+
+    Raises:
+        UsageError: a name that is no metric's, or shapes differ.
+    """
+    from mimo_core.metrics import psnr_ssim
+
+    measures, image8, truth = _measures(), as_8bit(image), as_8bit(reference)
+    return {
+        name: psnr_ssim.psnr_float(psnr_ssim.unrounded(image, None), reference)
+        if name == "psnr_float"
+        else measures[name](image8, truth)
+        for name in check_metrics(metrics)
+    }
+
+
+def _measures() -> dict[str, Callable[[Pixels, Pixels], float | None]]:
+    """Return the functions of the metrics of two 8-bit images."""
+    # Only here: the names of the metrics need no OpenCV.
+    from mimo_core.metrics import psnr_ssim
+
+    return {
+        "psnr": psnr_ssim.psnr,
+        "ssim": psnr_ssim.ssim,
+        "psnr_y": psnr_ssim.psnr_y,
+        "ssim_matlab3d": psnr_ssim.ssim_matlab3d,
+    }
+
+
 class CpuScorer:
     """Scores by `mimo_core.metrics.psnr_ssim`, on the calling thread."""
 
@@ -61,19 +96,14 @@ class CpuScorer:
 
     def score(self, before: Pixels, after: Pixels, reference: Pixels, values: npt.NDArray[np.float32] | None) -> Scores:
         """Return the record columns; see `Scorer.score`."""
-        from mimo_core.metrics import psnr_ssim as metrics
+        from mimo_core.metrics import psnr_ssim
 
-        measures: dict[str, Callable[[Pixels, Pixels], float | None]] = {
-            "psnr": metrics.psnr,
-            "ssim": metrics.ssim,
-            "psnr_y": metrics.psnr_y,
-            "ssim_matlab3d": metrics.ssim_matlab3d,
-        }
+        measures = _measures()
         truth, input8, output8 = (as_8bit(pixels) for pixels in (reference, before, after))
         scores: Scores = {}
         for name in self._metrics:
             if name == "psnr_float":
-                scores[name] = metrics.psnr_float(metrics.unrounded(after, values), reference)
+                scores[name] = psnr_ssim.psnr_float(psnr_ssim.unrounded(after, values), reference)
                 continue
             scores[f"input_{name}"] = measures[name](input8, truth)
             scores[name] = measures[name](output8, truth)

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
-from mimo_core import __version__
 from mimo_core.metrics.definitions import METRICS
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
@@ -15,6 +14,7 @@ from mimo_core.report.page import Failures, Page, Section, Table, Tile
 from mimo_core.report.run_data import RunData
 from mimo_core.report.speed_charts import pace_chart, stages_chart
 from mimo_core.runs.statistics import Statistics
+from mimo_core.version import __version__
 from mimo_core.wording import count, duration, moment, share, significant, size
 
 _EXAMPLES = 5

@@ -11,15 +11,14 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from mimo_core.errors import ImageError, MimoError, UsageError
 from mimo_core.images import codecs
 from mimo_core.images.containers import Metadata
 from mimo_core.images.containers.directory import read_directories
-from mimo_core.images.pixels import Pixels, as_8bit
+from mimo_core.images.pixels import Pixels, Pixels8, as_8bit
 from mimo_core.images.resizing import resize_bilinear
-from mimo_core.report.rerun import Again
+from mimo_core.report.rerun import Rerun
 from mimo_core.report.run_data import RunData
 from mimo_core.report.selection import Choice
 from mimo_core.storage import read_url
@@ -32,7 +31,7 @@ _ORIENTATION = 274
 # Side in pixels and quality, tried in turn until all pictures together fit.
 _STEPS = ((960, 85), (960, 75), (800, 70), (640, 70), (480, 65), (360, 60), (240, 50))
 
-Shown = npt.NDArray[np.uint8]
+Shown = Pixels8
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +78,14 @@ def load_shots(
     columns = [
         {name: run.texts(name) for name in ("key", "source", "reference", "output", "output_sha256")} for run in runs
     ]
-    again = [Again(run.recipe) for run in runs]
+    reruns = [Rerun(run.recipe) for run in runs]
     given = [_given(run, {str(run.table["key"][one.rows[place]]) for one in choices}) for place, run in enumerate(runs)]
 
     def load(choice: Choice) -> Shot:
         rows = [
             {name: column[row] for name, column in one.items()} for one, row in zip(columns, choice.rows, strict=True)
         ]
-        shot = _Loader(runs, labels, again, given, choice, rows).load()
+        shot = _Loader(runs, labels, reruns, given, choice, rows).load()
         tick()
         return shot
 
@@ -94,7 +93,7 @@ def load_shots(
         with ThreadPoolExecutor(_THREADS) as pool:
             return list(pool.map(load, choices))
     finally:
-        for one in again:
+        for one in reruns:
             one.close()
 
 
@@ -109,7 +108,7 @@ def _given(run: RunData, keys: set[str]) -> dict[str, str]:
 class _Loader:
     runs: Sequence[RunData]
     labels: Sequence[str]
-    again: Sequence[Again]
+    reruns: Sequence[Rerun]
     given: Sequence[dict[str, str]]
     choice: Choice
     rows: Sequence[dict[str, str | None]]
@@ -179,7 +178,7 @@ class _Loader:
             image = self._decode(str(row["source"]))
         if image is None:
             raise UsageError("the run kept no outputs, and without the input it cannot be restored again")
-        restored = self.again[place].restore(self._sized(image, place))
+        restored = self.reruns[place].restore(self._sized(image, place))
         return codecs.model_input(codecs.with_restored(image, restored))
 
     def _add(self, name: str, label: str, pixels: Pixels | None, turn: int) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mimo_core import __version__
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.runs import feature_parts as features
 from mimo_core.runs import plan, records
@@ -24,6 +23,7 @@ from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.runs.statistics import Statistics
 from mimo_core.storage import Store, is_local, redact
+from mimo_core.version import __version__
 
 FORMAT = 1
 _DELETERS = 16

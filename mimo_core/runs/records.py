@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mimo_core.errors import ErrorKind, ImageError, SystemFailure
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.runs.record import Record
 from mimo_core.runs.statistics import Statistics
 from mimo_core.storage import Store
@@ -146,6 +146,33 @@ def read_part_table(store: Store, number: int) -> pa.Table:
         return pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         raise _damaged(store, number, error) from None
+
+
+def read_all(store: Store, *, threads: int = 16) -> pa.Table:
+    """Return the records of all committed parts as a table of SCHEMA, in the order of the plan.
+
+    A part that vanishes meanwhile (a run that is started over) is left out; columns of a newer schema are kept, missing
+    ones are null.
+
+    Raises:
+        UsageError: there are none.
+        SystemFailure: the storage fails, or a part is damaged.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        tables = list(pool.map(lambda number: _part_or_none(store, number), sorted(part_numbers(store))))
+    parts = [table.replace_schema_metadata(SCHEMA.metadata) for table in tables if table is not None]
+    if not parts:
+        raise UsageError(f"{store} holds no records: name the OUTPUT of a run that has finished an image")
+    return pa.concat_tables([SCHEMA.empty_table(), *parts], promote_options="default")
+
+
+def _part_or_none(store: Store, number: int) -> pa.Table | None:
+    try:
+        return read_part_table(store, number)
+    except ImageError as error:
+        if error.kind is ErrorKind.NOT_FOUND:
+            return None
+        raise
 
 
 def read_footer(store: Store, number: int) -> tuple[Statistics, dict[str, str]]:

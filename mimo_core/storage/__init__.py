@@ -3,7 +3,7 @@
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.names import check_key, is_key, is_local, join, redact, redact_text, safe_key, scheme_of
-from mimo_core.storage.store import Store, info_url, open_url, read_url
+from mimo_core.storage.store import Store, info_url, open_url, read_url, write_url
 
 __all__ = [
     "Entry",
@@ -20,4 +20,5 @@ __all__ = [
     "redact_text",
     "safe_key",
     "scheme_of",
+    "write_url",
 ]

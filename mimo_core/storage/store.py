@@ -200,6 +200,16 @@ def info_url(url: str, *, retries: Retries | None = None) -> Entry | None:
     return entry and Entry(redact(url), entry.size, entry.version)
 
 
+def write_url(url: str, data: Data, *, retries: Retries | None = None) -> Entry:
+    """Write one file by its path or URL at once: readers see the old or the new bytes, never a part.
+
+    Returns its size and version, its key being the URL, redacted.
+    """
+    backend, key = _single(url, retries)
+    entry = backend.write(key, data)
+    return Entry(redact(url), entry.size, entry.version)
+
+
 def open_url(url: str, *, retries: Retries | None = None) -> io.BufferedReader:
     """One file by its path or URL, to read in pieces and to seek in."""
     backend, key = _single(url, retries)

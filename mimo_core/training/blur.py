@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimo_core.errors import UsageError
+from mimo_core.images.pixels import Pixels8
 
-Pixels = NDArray[np.uint8]
 Linear = NDArray[np.float32]
 
 _MAX_STEP = 0.75
@@ -56,12 +56,12 @@ class Shake:
         return math.ceil(self.max_extent * (0.5 + self.rotation)) + 2
 
 
-def to_linear(pixels: Pixels) -> Linear:
+def to_linear(pixels: Pixels8) -> Linear:
     """8-bit sRGB values as linear light 0..1 (IEC 61966-2-1), same shape."""
     return np.asarray(_LINEAR[pixels])
 
 
-def to_srgb(linear: Linear) -> Pixels:
+def to_srgb(linear: Linear) -> Pixels8:
     """Linear light as 8-bit sRGB, clipped to 0..1 and rounded, same shape."""
     clipped = np.clip(linear, 0.0, 1.0)
     # A table of 2^14 entries with its root-spaced index is exact to 0.1 of a level, and ten times faster than a power.
@@ -212,7 +212,7 @@ def add_noise(linear: Linear, rng: np.random.Generator, shake: Shake) -> Linear:
     return np.asarray(linear + noise * cv2.sqrt(variance), dtype=np.float32)
 
 
-def photograph(sharp: Pixels, rng: np.random.Generator, shake: Shake, *, extent: float | None = None) -> Pixels:
+def photograph(sharp: Pixels8, rng: np.random.Generator, shake: Shake, *, extent: float | None = None) -> Pixels8:
     """What a shaking camera makes of a still scene: 8-bit sRGB, shape (H, W, 3), same size.
 
     Args:
@@ -224,7 +224,7 @@ def photograph(sharp: Pixels, rng: np.random.Generator, shake: Shake, *, extent:
     return to_srgb(add_noise(expose(to_linear(sharp), rng, shake, extent=extent), rng, shake))
 
 
-def photograph_scene(scene: Pixels, rng: np.random.Generator, shake: Shake) -> tuple[Pixels, Pixels]:
+def photograph_scene(scene: Pixels8, rng: np.random.Generator, shake: Shake) -> tuple[Pixels8, Pixels8]:
     """(blurred, sharp): a scene in which something may move, as a shaking camera sees it and as it is.
 
     Args:
@@ -246,7 +246,7 @@ def photograph_scene(scene: Pixels, rng: np.random.Generator, shake: Shake) -> t
     return to_srgb(add_noise(exposed, rng, shake)), scene if thing is None else to_srgb(sharp)
 
 
-def _to_8_bits(values: Linear) -> Pixels:
+def _to_8_bits(values: Linear) -> Pixels8:
     return np.asarray(np.rint(np.clip(values, 0.0, 1.0) * np.float32(255.0)), dtype=np.uint8)
 
 
@@ -256,7 +256,7 @@ def _linear_table() -> Linear:
     return curve.astype(np.float32)
 
 
-def _srgb_table() -> Pixels:
+def _srgb_table() -> Pixels8:
     light = np.linspace(0.0, 1.0, 1 << 14) ** 2
     curve = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1.0 / 2.4) - 0.055)
     return np.rint(curve * 255.0).astype(np.uint8)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mimo_core.datasets.pairs import image_files, list_pairs
 from mimo_core.errors import UsageError
 from mimo_core.training.blur import Shake
 from mimo_core.training.sources import (
@@ -21,8 +22,6 @@ from mimo_core.training.sources import (
     Pair,
     SharpPhotos,
     Source,
-    list_images,
-    list_pairs,
     read_clips,
 )
 from mimo_core.training.train_config import Data, PairData, PhotoData, VideoData
@@ -173,7 +172,7 @@ def photo_files(data: PhotoData) -> list[Path]:
     for folder in data.folders:
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder")
-        files += list_images(folder)
+        files += image_files(folder)
     for pattern in data.exclude:
         if not fnmatch.filter([file.name for file in files], pattern):
             raise UsageError(f"nothing to hold out matches {pattern!r}")

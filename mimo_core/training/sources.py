@@ -8,16 +8,20 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from mimo_core.errors import UsageError
-from mimo_core.training.blur import Pixels, Shake, photograph_scene
+from mimo_core.datasets.pairs import image_files
+from mimo_core.errors import ImageError, UsageError
+from mimo_core.images.codecs import decode, model_input
+from mimo_core.images.pixels import Pixels8, as_8bit
+from mimo_core.storage import read_url
+from mimo_core.training.blur import Shake, photograph_scene
 from mimo_core.training.photo_cache import Gallery
-from mimo_core.training.train_config import pair_folders
-
-PHOTO_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 
 SHARP_TILE = 256
 SHARP_VARIANCE = 150.0
 """A tile whose Laplacian varies less than this is soft: out of focus, sky, or blurred already."""
+
+_MAX_PIXELS = 1 << 30
+"""Largest image that is read: data to train on are trusted more than an archive, and panoramas may be large."""
 
 _TRIES = 256
 """Photographs without a sharp region that are passed over before it is an error."""
@@ -30,8 +34,8 @@ _CUT_LEVELS = 25.0
 class Pair:
     """A blurred crop and its sharp original, both 8-bit RGB of shape (size, size, 3)."""
 
-    blurred: Pixels
-    sharp: Pixels
+    blurred: Pixels8
+    sharp: Pixels8
 
 
 class Source(Protocol):
@@ -116,11 +120,11 @@ class SharpPhotos:
 class _Photo:
     """A photograph and the corners of its sharp tiles."""
 
-    pixels: Pixels
+    pixels: Pixels8
     corners: list[tuple[int, int]]
 
     @classmethod
-    def of(cls, pixels: Pixels) -> "_Photo":
+    def of(cls, pixels: Pixels8) -> "_Photo":
         return cls(pixels, sharp_tiles(pixels))
 
 
@@ -167,7 +171,7 @@ class AveragedFrames:
         UsageError: A count is even, or no clip is long enough.
     """
 
-    def __init__(self, clips: Iterable[Sequence[Pixels]], *, counts: Sequence[int], min_scale: float = 1.0) -> None:
+    def __init__(self, clips: Iterable[Sequence[Pixels8]], *, counts: Sequence[int], min_scale: float = 1.0) -> None:
         if not counts or any(count < 3 or count % 2 == 0 for count in counts):
             raise UsageError(f"frames to average must be odd and at least 3, not {list(counts)}")
         self.counts, self.min_scale = tuple(counts), min_scale
@@ -191,7 +195,7 @@ class AveragedFrames:
         return Pair(resize(average(cut), size), resize(cut[count // 2], size))
 
 
-def average(frames: Sequence[Pixels]) -> Pixels:
+def average(frames: Sequence[Pixels8]) -> Pixels8:
     """The mean of equally large 8-bit frames, rounded: the blur of the GoPro set, in the camera's own values."""
     total = np.zeros(frames[0].shape, dtype=np.float32)
     for frame in frames:
@@ -199,19 +203,20 @@ def average(frames: Sequence[Pixels]) -> Pixels:
     return np.asarray(np.rint(total / np.float32(len(frames))), dtype=np.uint8)
 
 
-def read_rgb(file: Path) -> Pixels:
-    """An image file as 8-bit RGB, shape (H, W, 3).
+def read_rgb(file: Path) -> Pixels8:
+    """Return an image file as the network takes it, in 8 bits: (H, W, 3) RGB, as stored, without EXIF's rotation.
 
     Raises:
-        UsageError: It is missing or no image.
+        UsageError: it is missing or no image that can be read.
+        SystemFailure: storage fails.
     """
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR_RGB)
-    if image is None:
-        raise UsageError(f"{file} is missing or cannot be read as an image")
-    return np.asarray(image, dtype=np.uint8)
+    try:
+        return as_8bit(model_input(decode(read_url(str(file))[0], max_pixels=_MAX_PIXELS)))
+    except ImageError as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
 
 
-def shrink(image: Pixels, longest: int) -> Pixels:
+def shrink(image: Pixels8, longest: int) -> Pixels8:
     """The image, made smaller if need be so that its longer side is at most `longest`."""
     factor = longest / max(image.shape[:2])
     if factor >= 1.0:
@@ -220,7 +225,7 @@ def shrink(image: Pixels, longest: int) -> Pixels:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
-def resize(image: Pixels, side: int) -> Pixels:
+def resize(image: Pixels8, side: int) -> Pixels8:
     """A square image at another size: by area when shrinking, so that nothing aliases."""
     if image.shape[0] == side:
         return image
@@ -228,7 +233,7 @@ def resize(image: Pixels, side: int) -> Pixels:
     return np.asarray(cv2.resize(image, (side, side), interpolation=method), dtype=np.uint8)
 
 
-def sharp_tiles(image: Pixels, *, tile: int = SHARP_TILE, variance: float = SHARP_VARIANCE) -> list[tuple[int, int]]:
+def sharp_tiles(image: Pixels8, *, tile: int = SHARP_TILE, variance: float = SHARP_VARIANCE) -> list[tuple[int, int]]:
     """Corners (top, left) of the tiles, half a tile apart, whose Laplacian variance reaches `variance`."""
     edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
     total, squares = cv2.integral2(edges, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
@@ -245,13 +250,13 @@ def sharp_tiles(image: Pixels, *, tile: int = SHARP_TILE, variance: float = SHAR
     return corners
 
 
-def read_clips(file: Path) -> list[list[Pixels]]:
+def read_clips(file: Path) -> list[list[Pixels8]]:
     """The frames of a video, or of a folder of frames sorted by name, split where the scene is cut.
 
     Raises:
         UsageError: There is no frame in it.
     """
-    clips: list[list[Pixels]] = [[]]
+    clips: list[list[Pixels8]] = [[]]
     for frame in _frames(file):
         if clips[-1] and float(cv2.absdiff(frame, clips[-1][-1]).mean()) > _CUT_LEVELS:
             clips.append([])
@@ -261,34 +266,9 @@ def read_clips(file: Path) -> list[list[Pixels]]:
     return clips
 
 
-def list_images(folder: Path) -> list[Path]:
-    """The image files of a folder and its subfolders, by name, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-
-
-def list_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """(blurred, sharp) files by name, of all the folders that `pair_folders` finds.
-
-    Raises:
-        UsageError: It holds no such two folders, or a blurred image has no sharp one.
-    """
-    folders = pair_folders(folder)
-    if not folders:
-        raise UsageError(f"{folder} has no folders blur and sharp (or blurred and sharp, or input and target)")
-    pairs = []
-    for blurred, sharp in folders:
-        by_key = {path.relative_to(sharp).with_suffix(""): path for path in list_images(sharp)}
-        for path in list_images(blurred):
-            partner = by_key.get(path.relative_to(blurred).with_suffix(""))
-            if partner is None:
-                raise UsageError(f"{path} has no sharp image of that name in {sharp}")
-            pairs.append((path, partner))
-    return pairs
-
-
-def _frames(file: Path) -> Iterable[Pixels]:
+def _frames(file: Path) -> Iterable[Pixels8]:
     if file.is_dir():
-        for path in list_images(file):
+        for path in image_files(file):
             yield read_rgb(path)
         return
     video = cv2.VideoCapture(str(file))

@@ -6,10 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from mimo_core.datasets.pairs import pair_roots
 from mimo_core.models.variants import parse_variant
 
-PAIR_FOLDERS = (("blur", "sharp"), ("blurred", "sharp"), ("input", "target"))
-"""How data sets call the folders of blurred and sharp images."""
 VIDEO_SUFFIXES = frozenset({".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm"})
 _DATA = re.compile(r"(?:(photos|pairs|video):)?(.*?)(?:\[(\d*):(\d*)\])?")
 
@@ -38,7 +37,7 @@ class PhotoData(_Frozen):
 
 
 class PairData(_Frozen):
-    """Blurred and sharp images: `blur`/`sharp`, `blurred`/`sharp` or `input`/`target` in a folder or its subfolders."""
+    """Blurred and sharp images, `blur`/`sharp`, `input`/`target` and so on, in a folder or each of its subfolders."""
 
     kind: Literal["pairs"] = "pairs"
     folder: Path
@@ -80,7 +79,7 @@ def _read_data(value: Any) -> Any:
     if kind is None:
         if not path.exists():
             raise ValueError(f"{path} does not exist")
-        if pair_folders(path):
+        if pair_roots(path):
             kind = "pairs"
         elif path.is_dir():
             kind = "photos"
@@ -106,16 +105,6 @@ def _read_validation(value: Any) -> Any:
 
 def _bounds(match: re.Match[str]) -> dict[str, int]:
     return {name: int(text) for name, text in (("first", match[3]), ("last", match[4])) if text}
-
-
-def pair_folders(folder: Path) -> list[tuple[Path, Path]]:
-    """(blurred, sharp) folders in a folder, or in each of its subfolders, as GoPro has one for each sequence."""
-    for parents in ([folder], sorted(path for path in folder.glob("*") if path.is_dir())):
-        both = [(parent / first, parent / second) for parent in parents for first, second in PAIR_FOLDERS]
-        found = [(blurred, sharp) for blurred, sharp in both if blurred.is_dir() and sharp.is_dir()]
-        if found:
-            return found
-    return []
 
 
 def _variant(name: str) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mimo_core.datasets.pairs import list_pairs
+from mimo_core.images.pixels import Pixels8
 from mimo_core.metrics.psnr_ssim import psnr, ssim
 from mimo_core.models.network import MULTIPLE, MimoUNet
-from mimo_core.training.blur import Pixels
-from mimo_core.training.sources import Pair, list_pairs, read_rgb
+from mimo_core.training.sources import Pair, read_rgb
 from mimo_core.training.train_config import ValidationData
 
 SELF_PSNR_CAP = 60.0
@@ -45,7 +46,7 @@ class Validation:
         return {name: score_pairs(pairs, lambda image: restore(network, image)) for name, pairs in self._sets.items()}
 
 
-def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels], Pixels]) -> Score:
+def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels8], Pixels8]) -> Score:
     """Means of PSNR and SSIM of `restored_by(blurred)` and of the blurred images, against the sharp ones."""
     rows = []
     for pair in pairs:
@@ -63,7 +64,7 @@ def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels], Pixels]) -> S
 
 
 @torch.inference_mode()
-def restore(network: MimoUNet, image: Pixels) -> Pixels:
+def restore(network: MimoUNet, image: Pixels8) -> Pixels8:
     """One 8-bit RGB image (H, W, 3) through the network in float32, any size, rounded to 8 bits."""
     height, width = image.shape[:2]
     pad_y, pad_x = -height % MULTIPLE, -width % MULTIPLE
@@ -74,7 +75,7 @@ def restore(network: MimoUNet, image: Pixels) -> Pixels:
     return _to_pixels(output)
 
 
-def _to_pixels(output: Tensor) -> Pixels:
+def _to_pixels(output: Tensor) -> Pixels8:
     rounded = output.clamp(0.0, 1.0).mul(255.0).add(0.5).to(torch.uint8)
     return np.ascontiguousarray(rounded.permute(1, 2, 0).cpu().numpy())
 
@@ -90,6 +91,6 @@ def _load(entry: ValidationData, blurred: Path, sharp: Path) -> Pair:
     return Pair(images[0], images[1])
 
 
-def _middle(image: Pixels, side: int) -> Pixels:
+def _middle(image: Pixels8, side: int) -> Pixels8:
     top, left = max(image.shape[0] - side, 0) // 2, max(image.shape[1] - side, 0) // 2
     return np.ascontiguousarray(image[top : top + side, left : left + side])

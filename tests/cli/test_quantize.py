@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 
 from mimo_core.cli.main import FAILED, OK, USAGE, main
+from mimo_core.datasets.pairs import list_pairs
 from mimo_core.datasets.samples import Sample
 from mimo_core.engines import SessionSpec, open_session
 from mimo_core.engines.quantization.quantize import METHODS, quantise
@@ -19,7 +20,6 @@ from mimo_core.metrics.psnr_ssim import psnr
 from mimo_core.models.int8 import Quantisation
 from mimo_core.models.onnx_graph import export_onnx
 from mimo_core.models.weights import Weights, load_weights
-from mimo_core.training.sources import list_pairs
 
 # What is lost shows only where the CPU has instructions for int8.
 computes_int8 = pytest.mark.skipif(int8_saturates(), reason="this CPU computes no int8 products without overflow")

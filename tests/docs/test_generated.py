@@ -7,7 +7,6 @@ from typing import Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from mimo_core.cli.arguments import option
 from mimo_core.cli.report import ReportConfig
 from mimo_core.cli.sweep import SweepArguments
 from mimo_core.errors import ErrorKind
@@ -15,6 +14,7 @@ from mimo_core.runs.config import EvaluateConfig, RestoreConfig
 from mimo_core.runs.record import STATUSES
 from mimo_core.runs.records import SCHEMA_VERSION, describe_columns
 from mimo_core.training.train_config import TrainConfig
+from mimo_core.wording import option
 
 JOBS = {
     "mimo restore SOURCE OUTPUT": RestoreConfig,

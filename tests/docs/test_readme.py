@@ -1,5 +1,6 @@
-"""The README's commands and one-liners work as they stand there."""
+"""The commands and the Python of README and docs/python.md work as they stand there."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -7,8 +8,11 @@ import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import pytest
+from finished import photograph
 
+import mimo_core
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import JOBS
 from mimo_core.runs.config import RestoreConfig
@@ -72,6 +76,34 @@ def test_one_liner(library: str, expected: list[str], run_named_restored: Path) 
 
 def test_all_one_liners_are_tested() -> None:
     assert len(ONE_LINERS) == 3
+
+
+def test_python_page_runs_from_top_to_bottom(run_named_restored: Path) -> None:
+    folder = run_named_restored
+    (folder / "blurred").mkdir()
+    for side, name in (("blurred", "photo.jpg"), ("sharp", "sharp.png"), ("blurred", "blurred/a.png")):
+        piece = photograph(side)[100:260, 60:280]
+        assert cv2.imwrite(str(folder / name), piece, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    page = blocks(ROOT / "docs" / "python.md", "python")
+    assert len(page) == 5
+    script = "\n".join(page)
+    # The program of this checkout, which need not be the one that is installed.
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=folder, env=here, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    before, after = re.findall(r"'psnr': ([\d.]+)", done.stdout)
+    assert float(after) > float(before)
+    assert "mimo-unet-lite" in done.stdout
+    assert "not_found" in done.stdout
+    assert "['b.png']" in done.stdout
+    assert (folder / "restored.png").is_file()
+    assert (folder / "sharper" / "a.png").is_file()
+
+
+def test_python_page_names_every_option() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in mimo_core.RestorerOptions.__annotations__)
 
 
 def test_commands_are_accepted() -> None:

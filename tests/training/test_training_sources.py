@@ -5,7 +5,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pictures import alpha, exif, scene, with_pillow
 
+from mimo_core.datasets.imagelist import list_images
+from mimo_core.datasets.pairs import image_files, list_pairs
 from mimo_core.errors import UsageError
 from mimo_core.training.blur import Shake
 from mimo_core.training.loader import photo_files
@@ -14,9 +17,8 @@ from mimo_core.training.sources import (
     ImagePairs,
     SharpPhotos,
     average,
-    list_images,
-    list_pairs,
     read_clips,
+    read_rgb,
     sharp_tiles,
 )
 from mimo_core.training.train_config import PhotoData
@@ -147,7 +149,57 @@ def test_held_out_photographs_are_left_out_and_must_exist(tmp_path: Path) -> Non
         photo_files(PhotoData(folders=(tmp_path,), exclude=("d.png",)))
     with pytest.raises(UsageError, match="not a folder"):
         photo_files(PhotoData(folders=(tmp_path / "none",)))
-    assert len(list_images(tmp_path)) == 3
+    assert len(image_files(tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    ("folder", "layout"),
+    [
+        ("scene001", {"blur/blur_1.png": "gt/gt_1.png", "blur/blur_2.png": "gt/gt_2.png"}),
+        ("train", {"train_blur/000/1.png": "train_sharp/000/1.png"}),
+        ("train", {"Input/1.png": "GT/1.png"}),
+    ],
+    ids=["RealBlur", "REDS", "any case"],
+)
+def test_pairs_are_those_that_a_run_would_compare(tmp_path: Path, folder: str, layout: dict[str, str]) -> None:
+    for name in (*layout, *layout.values(), "extra/1.png"):
+        write(tmp_path / folder / name, texture(1, 32, 32))
+    expected = [(tmp_path / folder / one, tmp_path / folder / other) for one, other in layout.items()]
+    assert list_pairs(tmp_path / folder) == list_pairs(tmp_path) == expected
+    entries = {
+        Path(entry.source): Path(str(entry.reference))
+        for entry in list_images(str(tmp_path / folder), reference=str(tmp_path / folder))
+    }
+    assert all(entries[one] == other for one, other in expected)
+
+
+def test_the_order_is_that_of_the_segments_of_paths(tmp_path: Path) -> None:
+    names = ["a/2.png", "a/10.png", "a-b/1.png", "B/1.png", "é.png", ".hidden.png", "a.png"]
+    for name in names:
+        write(tmp_path / name, texture(1, 32, 32))
+    (tmp_path / "._a.png").write_bytes(b"a sidecar of macOS")
+    found = image_files(tmp_path)
+    assert found == sorted(tmp_path / name for name in names)
+    assert image_files(tmp_path / "B") == [tmp_path / "B" / "1.png"]
+
+
+def test_images_are_read_as_runs_read_them(tmp_path: Path, shared_data: Path) -> None:
+    colour = scene(40, 60)
+    (tmp_path / "turned.jpg").write_bytes(with_pillow(colour, "JPEG", quality=95, exif=exif(6)))
+    assert read_rgb(tmp_path / "turned.jpg").shape == (40, 60, 3)
+    assert cv2.imwrite(str(tmp_path / "deep.png"), cv2.cvtColor(colour, cv2.COLOR_RGB2BGR).astype(np.uint16) * 257)
+    assert np.array_equal(read_rgb(tmp_path / "deep.png"), colour)
+    (tmp_path / "gray.png").write_bytes(with_pillow(colour[:, :, :1], "PNG"))
+    assert np.array_equal(read_rgb(tmp_path / "gray.png"), np.repeat(colour[:, :, :1], 3, axis=2))
+    (tmp_path / "alpha.png").write_bytes(with_pillow(np.dstack([colour, alpha(40, 60)]), "PNG"))
+    assert np.array_equal(read_rgb(tmp_path / "alpha.png"), colour)
+    # Ordinary files have the pixels that OpenCV gives.
+    for file in (*image_files(shared_data / "gopro_pairs")[::20], *image_files(shared_data / "photos")[::8]):
+        assert np.array_equal(read_rgb(file), cv2.imread(str(file), cv2.IMREAD_COLOR_RGB))
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("text.png", "missing.png"):
+        with pytest.raises(UsageError, match=name):
+            read_rgb(tmp_path / name)
 
 
 def test_pairs_are_found_sequence_by_sequence_as_gopro_has_them(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -53,14 +54,12 @@ def main(argv: Sequence[str]) -> int:
     """Run `mimo bench session`."""
     config = parse(BenchSessionConfig, argv, "mimo bench session")
     from mimo_core.datasets.samples import sample_images
-    from mimo_core.engines import SessionSpec
     from mimo_core.engines.latency import Load, measure_loads
-    from mimo_core.engines.vacc.compiled import CompiledModel
     from mimo_core.hardware import Hardware
     from mimo_core.images.resizing import resize_bilinear
     from mimo_core.inference.choices import choose, choose_weights
+    from mimo_core.inference.open_restorer import session_spec
     from mimo_core.inference.tuning import tune
-    from mimo_core.models.weights import Weights
 
     hardware = Hardware.here()
     threads = config.threads or hardware.cores
@@ -75,16 +74,7 @@ def main(argv: Sequence[str]) -> int:
     weights = choose_weights(asked, None)
     recipe = choose(asked, weights, hardware, None, tune)
     device = asked.device if asked.device != "auto" else recipe.device_type
-    spec = SessionSpec(
-        engine=recipe.engine,
-        device=device,
-        precision=recipe.precision,
-        weights=weights if isinstance(weights, Weights) else None,
-        compiled=weights if isinstance(weights, CompiledModel) else None,
-        threads=recipe.threads,
-        streams=config.streams,
-        vacc_python=config.vacc_python,
-    )
+    spec = replace(session_spec(recipe, weights, device, config.vacc_python), streams=config.streams)
     image = resize_bilinear(sample_images(config.images, 1)[0], parse_size(config.size))
     loads = [
         Load(int(batch), int(depth), config.seconds)

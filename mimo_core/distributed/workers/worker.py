@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import ray
 
 from mimo_core.distributed.resources import assigned_die
-from mimo_core.engines import SessionHost, SessionSpec
+from mimo_core.engines import SessionHost
 from mimo_core.engines.vacc.compiled import CompiledModel
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.images.cache import DecodedImages
 from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.open_restorer import session_spec
 from mimo_core.inference.pipeline import Pipeline, PipelineOptions
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
@@ -105,18 +106,8 @@ class WorkerActor:
         if self._host is not None:
             self._host.close()
             self._host = None
-        self._host = SessionHost(
-            SessionSpec(
-                engine=setup.recipe.engine,
-                device=f"vacc:{assigned_die()}" if setup.device == "vacc" else setup.device,
-                precision=setup.recipe.precision,
-                weights=weights if isinstance(weights, Weights) else None,
-                compiled=weights if isinstance(weights, CompiledModel) else None,
-                threads=setup.recipe.threads,
-                streams=setup.recipe.streams,
-                vacc_python=setup.vacc_python,
-            )
-        )
+        device = f"vacc:{assigned_die()}" if setup.device == "vacc" else setup.device
+        self._host = SessionHost(session_spec(setup.recipe, weights, device, setup.vacc_python))
         self._session = wanted
         return self._host
 
