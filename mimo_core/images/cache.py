@@ -25,7 +25,7 @@ class DecodedImages:
         self._lock = threading.Lock()
 
     def get(self, url: str, version: str | None) -> Image | None:
-        """The image of a file in this version; None where it is not kept, or the version is not known."""
+        """Return the image of a file in this version; None where it is not kept, or the version is not known."""
         with self._lock:
             found = self._kept.get((url, version)) if version is not None else None
             if found is not None and version is not None:
@@ -89,7 +89,7 @@ class ImageFiles:
         return Fetched(url, entry, data)
 
     def decode(self, file: Fetched) -> Image:
-        """The image of a file; errors as `codecs.decode`."""
+        """Return the image of a file; errors as `codecs.decode`."""
         if file.image is not None:
             return file.image
         image = decode(file.data, max_pixels=self._max_pixels)

@@ -53,11 +53,11 @@ class Quantisation:
                 f"{weights.source} was calibrated with {calibrated} interpolation: leave out --interpolation, or "
                 "quantise it again"
             )
-        strangers = [name for name in ranges if f"{name}.main.0.weight" not in weights.state]
+        unknown = [name for name in ranges if f"{name}.main.0.weight" not in weights.state]
         wrong = [name for name, (low, high) in ranges.items() if not -np.inf < low <= 0 <= high < np.inf]
-        if strangers or wrong:
+        if unknown or wrong:
             raise WeightsError(
-                f"{weights.source}: its metadata {KEY!r} do not fit its weights at {(strangers + wrong)[0]}; "
+                f"{weights.source}: its metadata {KEY!r} do not fit its weights at {(unknown + wrong)[0]}; "
                 "quantise it again"
             )
         return found

@@ -86,7 +86,7 @@ class MimoUNet(nn.Module):
         return self.ConvsOut[0](low) + x4, self.ConvsOut[1](middle) + x2, full + x
 
     def residual(self, x: Tensor) -> Tensor:
-        """What the network adds to `x` at full scale: (N, 3, H, W), the restored image minus its input.
+        """Return what the network adds to `x` at full scale: (N, 3, H, W), the restored image minus its input.
 
         For engines of low precision, which add the input outside in float32; nothing that only training
         needs is computed.
@@ -95,7 +95,7 @@ class MimoUNet(nn.Module):
         return self._decode(x, x2, self._half(x2))[2]
 
     def _decode(self, x: Tensor, x2: Tensor, x4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of the decoder at 1/4 and 1/2, and the residual at full scale."""
+        """Return features of the decoder at 1/4 and 1/2, and the residual at full scale."""
         extract = self.feat_extract
         res1 = self.Encoder[0](extract[0](x))
         res2 = self.Encoder[1](self.FAM2(extract[1](res1), self.SCM2(x2)))

@@ -9,7 +9,7 @@ _OTHER = re.compile(r"mimo-unet-w([1-9]\d*)-r([1-9]\d*)")
 
 
 def variant_name(width: int, num_res: int) -> str:
-    """The name of a variant by its width and its residual blocks."""
+    """Return the name of a variant by its width and its residual blocks."""
     other = f"mimo-unet-w{width}-r{num_res}"
     return next((name for name, shape in VARIANTS.items() if shape == (width, num_res)), other)
 

@@ -102,7 +102,7 @@ def load_weights(name_or_path: str, interpolation: str | None = None) -> Weights
 
 
 def read_weights(name_or_path: str) -> tuple[bytes, str]:
-    """The bytes of a weights file by shipped name, path or URL, and what to call it in messages.
+    """Return the bytes of a weights file by shipped name, path or URL, and what to call it in messages.
 
     Raises:
         WeightsError: There is no such file, or it cannot be read.
@@ -131,7 +131,7 @@ def read_weights(name_or_path: str) -> tuple[bytes, str]:
 
 
 def spec_of(layout: Layout, source: str, interpolation: str | None = None) -> ModelSpec:
-    """Which network the tensors of a file belong to, told from their shapes.
+    """Return which network the tensors of a file belong to, told from their shapes.
 
     Args:
         layout: The file's content.
@@ -165,7 +165,7 @@ def spec_of(layout: Layout, source: str, interpolation: str | None = None) -> Mo
 
 
 def build_network(weights: Weights) -> MimoUNet:
-    """The network with these weights: float32, on the CPU, in evaluation mode."""
+    """Return the network with these weights: float32, on the CPU, in evaluation mode."""
     spec = weights.spec
     dropout = _DROPOUT_OF_PLUS if spec.variant == "mimo-unet-plus" else 0.0
     with torch.device("meta"):
@@ -175,7 +175,7 @@ def build_network(weights: Weights) -> MimoUNet:
 
 
 def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
-    """Weights made by rule, the same everywhere, without a file: for tests and diagnosis, not for restoring.
+    """Return weights made by rule, the same everywhere, without a file: for tests and diagnosis, not for restoring.
 
     With the names sorted, the i-th parameter is standard normal from a generator seeded with i, times 0.01 for a
     bias and times 0.5 / sqrt(fan-in) for a weight.
@@ -191,7 +191,7 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
 
 
 def weights_by_rule(spec: ModelSpec, source: str) -> Weights:
-    """Weights of any network by the rule of `golden_weights`."""
+    """Return weights of any network by the rule of `golden_weights`."""
     state: dict[str, Tensor] = {}
     digest = hashlib.sha256()
     for index, (name, shape) in enumerate(sorted(_expected_shapes(spec).items())):
@@ -261,7 +261,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def _canonical(data: bytes) -> bytes:
-    """The same safetensors file with its header's metadata in order: same weights, same bytes."""
+    """Return the same safetensors file with its header's metadata in order: same weights, same bytes."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

@@ -71,16 +71,16 @@ class SweepFolder:
             )
 
     def results(self) -> dict[str, Result]:
-        """The results so far, by name of the cell."""
+        """Return the results so far, by name of the cell."""
         document = self._read(RESULTS)
         return {} if document is None else {one["name"]: Result.from_json(one) for one in document["cells"]}
 
     def run_of(self, cell: Cell) -> Store:
-        """The folder of a cell's run."""
+        """Return the folder of a cell's run."""
         return Store(f"{self.store.url.rstrip('/')}/{FOLDER}/{cell.name}")
 
     def finish(self, cell: Cell) -> Result:
-        """The result of a cell whose run is finished; its records become part of the data set of all cells."""
+        """Return the result of a cell whose run is finished; its records become part of the data set of all cells."""
         run = self.run_of(cell)
         figures = read_figures(run)
         if not figures.restored:

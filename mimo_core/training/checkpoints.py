@@ -102,7 +102,7 @@ def save(checkpoint: Checkpoint, output: Path) -> None:
 
 
 def exists(output: Path) -> bool:
-    """Whether a training has left a checkpoint in its folder."""
+    """Return whether a training has left a checkpoint in its folder."""
     return bool(_steps(output / _FOLDER))
 
 

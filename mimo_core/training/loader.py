@@ -56,14 +56,14 @@ class Mixture:
         self._lock = threading.Lock()
 
     def sample(self, index: int, size: int) -> Pair:
-        """Pair number `index` as crops of `size` x `size`, flipped and turned at random."""
+        """Return pair number `index` as crops of `size` x `size`, flipped and turned at random."""
         pair = self._drawn(index, size)
         rng = np.random.default_rng((self._seed, index, 1))
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         return Pair(*(_turn(image, turns, flip) for image in (pair.blurred, pair.sharp)))
 
     def _drawn(self, index: int, size: int) -> Pair:
-        """The pair before it is turned: a block of them comes `repeats` times before the next block."""
+        """Return the pair before it is turned: a block of them comes `repeats` times before the next block."""
         base = index // (self._block * self._repeats) * self._block + index % self._block
         # Kept only for speed: a pair that is missing here, after a resume, is drawn again and is the same.
         pair = self._recent.get((base, size))
@@ -79,7 +79,7 @@ class Mixture:
         return pair
 
     def batch(self, first: int, count: int, size: int) -> Batch:
-        """Pairs first .. first + count - 1 as tensors."""
+        """Return pairs first .. first + count - 1 as tensors."""
         pairs = [self.sample(index, size) for index in range(first, first + count)]
         return Batch(_tensor([pair.blurred for pair in pairs]), _tensor([pair.sharp for pair in pairs]))
 
@@ -163,7 +163,7 @@ def open_source(data: Data) -> Source:
 
 
 def photo_files(data: PhotoData) -> list[Path]:
-    """The photographs of a source without those held out, in a fixed order.
+    """Return the photographs of a source without those held out, in a fixed order.
 
     Raises:
         UsageError: A folder does not exist, or a held-out name matches nothing, which would hide a typing error.

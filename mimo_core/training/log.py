@@ -61,7 +61,7 @@ class Meter:
     def progress(
         self, *, step: int, seconds: float, done: float, rate: float, batch: int, scores: dict[str, Score]
     ) -> Progress:
-        """The line that these sums make."""
+        """Return the line that these sums make."""
         steps, elapsed = max(self.steps, 1), max(self.elapsed, 1e-9)
         return Progress(
             step=step,

@@ -157,11 +157,11 @@ class Trainer:
                 log.close()
 
     def validate(self) -> dict[str, Score]:
-        """Scores of the averaged weights on the held-out sets."""
+        """Return the scores of the averaged weights on the held-out sets."""
         return self._validation.score(self.averaged_network())
 
     def averaged_network(self) -> MimoUNet:
-        """The network with the averaged weights, float32, in evaluation mode."""
+        """Return the network with the averaged weights, float32, in evaluation mode."""
         network = MimoUNet(self.spec.width, self.spec.num_res, self.spec.interpolation)
         network.load_state_dict(self.average.state)
         return network.to(self.means.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
@@ -186,7 +186,7 @@ class Trainer:
         save_weights(config.output / "weights.safetensors", self.spec, self.average.state, trained_on=kinds)
 
     def train_on(self, batch: Batch, rate: float, *, stop: bool = False) -> tuple[float, float, float, bool]:
-        """One optimiser step at a learning rate; `stop` says that this worker wants to stop.
+        """Take one optimiser step at a learning rate; `stop` says that this worker wants to stop.
 
         Returns:
             Loss, gradient norm before clipping, seconds since the last step, and whether any worker wants to stop:

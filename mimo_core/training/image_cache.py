@@ -11,7 +11,7 @@ MEMORY_BYTES = 4 << 30
 """Most that one source keeps in memory: every GPU's worker has its own."""
 
 
-class Gallery(Generic[Name, Image]):
+class ImageCache(Generic[Name, Image]):
     """Images, read when they are first needed. Safe to use from several threads.
 
     What does not fit is not exchanged: where images are drawn at random, none is more likely to come than another.
