@@ -190,8 +190,9 @@ class BandBlender:
     def add(self, tile: Tile, values: npt.NDArray[Any]) -> None:
         """Blend one restored tile in: tile_height x tile_width x C, float 0..1, or already of the output's type.
 
-        Raises UsageError for tiles out of order or of another shape, ImageError(device) for NaN (then the blender is
-        of no further use).
+        Raises:
+            UsageError: the tile is out of order or of another shape.
+            ImageError: DEVICE for NaN; then the blender is of no further use.
         """
         grid = self._grid
         if tile != self._expected:

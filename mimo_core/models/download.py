@@ -17,8 +17,8 @@ def fetch_cached(url: str) -> tuple[bytes, str]:
     file is noticed. Workers of a node wait for the one that downloads.
 
     Raises:
-        WeightsError: There is nothing at the URL, or it may not be read.
-        SystemFailure: The storage as a whole does not answer.
+        WeightsError: there is nothing at the URL, or it may not be read.
+        SystemFailure: the storage as a whole does not answer.
     """
     shown = redact(url)
     try:

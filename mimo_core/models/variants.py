@@ -18,7 +18,7 @@ def parse_variant(name: str) -> tuple[int, int]:
     """Width and residual blocks of a variant by its name.
 
     Raises:
-        ValueError: There is no such variant.
+        ValueError: there is no such variant.
     """
     if name in VARIANTS:
         return VARIANTS[name]

@@ -26,7 +26,7 @@ def part_name(number: int, sha256: str) -> str:
 
 
 def write_features(store: Store, number: int, rows: Iterable[tuple[str, Features]]) -> str:
-    """Write the side part of a shard; returns the SHA-256 (hexadecimal) of its file.
+    """Write the side part of a shard and return the SHA-256 (hexadecimal) of its file.
 
     Args:
         store: the run's folder.

@@ -107,7 +107,7 @@ def write_part(
     *,
     replace: bool = True,
 ) -> Statistics | None:
-    """Commit a shard's records at once; returns their statistics, or None where a part is there and stays.
+    """Commit a shard's records at once and return their statistics, or None where a part is there and stays.
 
     With `replace` the part takes the place of one that is there; without it exactly one of any contenders commits.
 
@@ -140,7 +140,11 @@ def read_part(store: Store, number: int) -> list[Record]:
 
 
 def read_part_table(store: Store, number: int) -> pa.Table:
-    """Return a committed part as a table; errors as `read_part`."""
+    """Return a committed part as a table.
+
+    Raises:
+        ImageError, SystemFailure: see `read_part`.
+    """
     data = store.read(part_name(number))
     try:
         return pq.read_table(pa.BufferReader(data))
@@ -176,7 +180,11 @@ def _part_or_none(store: Store, number: int) -> pa.Table | None:
 
 
 def read_footer(store: Store, number: int) -> tuple[Statistics, dict[str, str]]:
-    """Return the statistics and the other metadata of a part, from its footer alone; errors as `read_part`."""
+    """Return the statistics and the other metadata of a part, from its footer alone.
+
+    Raises:
+        ImageError, SystemFailure: see `read_part`.
+    """
     with store.open(part_name(number)) as file:
         try:
             metadata = pq.read_metadata(file).metadata or {}

@@ -93,7 +93,15 @@ class Store:
         return join_raw(self.url, name)
 
     def read(self, key: str, *, max_bytes: int | None = None) -> bytes:
-        """Return the bytes of a file; TOO_LARGE without reading where it has more than `max_bytes`."""
+        """Return the bytes of a file.
+
+        Args:
+            key: of the file.
+            max_bytes: most bytes that it may have.
+
+        Raises:
+            ImageError: NOT_FOUND, NO_PERMISSION, or TOO_LARGE, which is found before anything is read.
+        """
         return self.fetch(key, max_bytes=max_bytes)[0]
 
     def fetch(self, key: str, *, max_bytes: int | None = None) -> tuple[bytes, Entry]:
@@ -113,7 +121,11 @@ class Store:
         return self.info(key) is not None
 
     def size(self, key: str) -> int:
-        """Return the size of a file in bytes; NOT_FOUND where there is none."""
+        """Return the size of a file in bytes.
+
+        Raises:
+            ImageError: NOT_FOUND where there is none.
+        """
         entry = self.info(key)
         if entry is None or entry.size is None:
             raise ImageError(ErrorKind.NOT_FOUND, f"{self.show(key)}: no such file")
@@ -133,7 +145,7 @@ class Store:
         return self._backend.entries(check_key(folder) if folder else "", recursive, folders, start_after)
 
     def write(self, key: str, data: Data) -> Entry:
-        """Write a file at once: readers see the old or the new bytes, never a part. Returns its size and version."""
+        """Write a file at once and return its size and version: readers see the old or the new bytes, never a part."""
         return self._backend.write(check_key(key), data)
 
     def create(self, key: str, data: Data) -> bool:
@@ -164,7 +176,7 @@ class Store:
         self._backend.delete_tree(check_key(folder))
 
     def remove_leftovers(self, older_than_s: float = 0.0) -> int:
-        """Remove what interrupted writes left behind; returns how many files. Writers at work keep theirs."""
+        """Remove what interrupted writes left behind, not what writers at work have, and return how many files."""
         return self._backend.remove_leftovers(older_than_s)
 
     def overlaps(self, other: "Store") -> bool:

@@ -95,7 +95,7 @@ class SweepFolder:
         return Result(cell.name, cell.choices, "done", figures=figures)
 
     def write(self, sweep: SweepConfig, cells: Sequence[Cell], results: Iterable[Result]) -> list[Result]:
-        """Compare every cell with its baseline and write results.json and the table; returns what was written."""
+        """Compare every cell with its baseline and write results.json and the table; return what was written."""
         by_name = {result.name: result for result in results}
         compared = [self._compared(sweep, cell, cells, by_name) for cell in cells if cell.name in by_name]
         document = {

@@ -22,14 +22,14 @@ class Shake:
     """How cameras shake and sensors see; one draw of it makes one blurred photograph.
 
     Args:
-        min_extent: Smallest extent of the trajectory in pixels (the largest distance between two of its points).
-        max_extent: Largest extent in pixels. Extents are drawn between the two, uniformly.
-        rotation: Largest share of the extent that rotation adds at the image's corners; 0 leaves it out.
-        bend: How much the velocity changes during the exposure; 0 is a straight line at constant speed.
-        read_noise: Largest standard deviation of the noise in the dark, of linear light 0..1.
-        shot_noise: Largest variance of the noise per unit of linear light.
-        moving: Share of the scenes in which something moves on its own, over what the camera does.
-        encoded: Share of the exposures that are means of encoded values instead of light, without noise: so were the
+        min_extent: smallest extent of the trajectory in pixels (the largest distance between two of its points).
+        max_extent: largest extent in pixels. Extents are drawn between the two, uniformly.
+        rotation: largest share of the extent that rotation adds at the image's corners; 0 leaves it out.
+        bend: how much the velocity changes during the exposure; 0 is a straight line at constant speed.
+        read_noise: largest standard deviation of the noise in the dark, of linear light 0..1.
+        shot_noise: largest variance of the noise per unit of linear light.
+        moving: share of the scenes in which something moves on its own, over what the camera does.
+        encoded: share of the exposures that are means of encoded values instead of light, without noise: so were the
             blurred images of GoPro (its folder `blur`, not `blur_gamma`) and other sets of averaged frames made.
     """
 
@@ -76,9 +76,9 @@ def trajectory(rng: np.random.Generator, extent: float, bend: float = 0.5) -> ND
     sometimes turns back. Its centroid is the origin: the blur of a photograph tells nothing of a shift.
 
     Args:
-        rng: Source of chance; the same state gives the same path.
-        extent: Largest distance between two points of the path, in pixels.
-        bend: How much the velocity varies; 0 gives a straight line.
+        rng: source of chance; the same state gives the same path.
+        extent: largest distance between two points of the path, in pixels.
+        bend: how much the velocity varies; 0 gives a straight line.
 
     Returns:
         Shape (n, 2), x and y in pixels; n grows with the extent so that steps stay below one pixel.
@@ -115,12 +115,12 @@ def expose(
     """Return one exposure by a shaking camera.
 
     Args:
-        scene: Values 0..1, linear light if the exposure is to be physical, shape (H, W, 3). Beyond its borders it is
+        scene: values 0..1, linear light if the exposure is to be physical, shape (H, W, 3). Beyond its borders it is
             mirrored; give `shake.margin` pixels more than needed on each side and cut them off to see no mirror.
-        rng: Source of chance.
-        shake: How the camera shakes.
-        extent: Extent of this trajectory in pixels; drawn from `shake` where None.
-        moving_object: What moves in front of the scene on a path of its own; None exposes a still scene.
+        rng: source of chance.
+        shake: how the camera shakes.
+        extent: extent of this trajectory in pixels; drawn from `shake` where None.
+        moving_object: what moves in front of the scene on a path of its own; None exposes a still scene.
 
     Returns:
         The mean of the scene over the exposure, same shape, without noise.
@@ -153,8 +153,8 @@ class MovingObject:
     """Something that moves in front of a scene.
 
     Attributes:
-        cutout: Values 0..1 of shape (H, W, 4): colours times coverage, and coverage.
-        path: Where it is at equal intervals of time, relative to the scene, shape (n, 2) in pixels.
+        cutout: values 0..1 of shape (H, W, 4): colours times coverage, and coverage.
+        path: where it is at equal intervals of time, relative to the scene, shape (n, 2) in pixels.
     """
 
     cutout: Linear
@@ -217,9 +217,9 @@ def photograph(sharp: Pixels8, rng: np.random.Generator, shake: Shake, *, extent
 
     Args:
         sharp: 8-bit sRGB, shape (H, W, 3).
-        rng: Source of chance; the same state gives the same photograph.
-        shake: How the camera shakes and how noisy its sensor is.
-        extent: Extent of the trajectory in pixels; drawn from `shake` where None.
+        rng: source of chance; the same state gives the same photograph.
+        shake: how the camera shakes and how noisy its sensor is.
+        extent: extent of the trajectory in pixels; drawn from `shake` where None.
     """
     return to_srgb(add_noise(expose(to_linear(sharp), rng, shake, extent=extent), rng, shake))
 
@@ -229,8 +229,8 @@ def photograph_scene(scene: Pixels8, rng: np.random.Generator, shake: Shake) -> 
 
     Args:
         scene: 8-bit sRGB, shape (H, W, 3).
-        rng: Source of chance; the same state gives the same pair.
-        shake: How camera and objects move; `moving` and `encoded` say how often.
+        rng: source of chance; the same state gives the same pair.
+        shake: how camera and objects move; `moving` and `encoded` say how often.
 
     Returns:
         Two 8-bit sRGB images of the scene's shape. Where something moves, it is in the sharp one too, in the middle

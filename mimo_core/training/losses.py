@@ -15,8 +15,8 @@ def multi_scale_loss(outputs: tuple[Tensor, Tensor, Tensor], sharp: Tensor, freq
     """Return the sum over the scales of mean |output - sharp| + frequency_weight x mean |F(output) - F(sharp)|.
 
     Args:
-        outputs: The network's three outputs.
-        sharp: The sharp image at full scale, float32.
+        outputs: the network's three outputs.
+        sharp: the sharp image at full scale, float32.
         frequency_weight: 0.1 in the paper. F is the unnormalised real transform of each channel, its real and
             imaginary parts counted as two values.
 
@@ -45,8 +45,8 @@ def decibel_loss(outputs: tuple[Tensor, Tensor, Tensor], sharp: Tensor) -> Tenso
     errors lead. With few steps to spend this gains more than absolute differences, whose sign in flat areas is noise.
 
     Args:
-        outputs: The network's three outputs.
-        sharp: The sharp image at full scale, float32.
+        outputs: the network's three outputs.
+        sharp: the sharp image at full scale, float32.
 
     Returns:
         A float32 scalar, in units of 4.34 dB.

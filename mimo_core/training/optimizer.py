@@ -23,10 +23,10 @@ class Muon(torch.optim.Optimizer):
     Every direction of such a matrix moves equally far, however small its gradient; Adam's steps are of low rank.
 
     Args:
-        parameters: Weights with at least two dimensions. Those of equal shape are computed together.
-        lr: Rate, on the scale of Adam's.
-        momentum: Decay of the running mean of gradients; the step looks one ahead (Nesterov).
-        dtype: What `orthogonalise` computes in.
+        parameters: weights with at least two dimensions. Those of equal shape are computed together.
+        lr: rate, on the scale of Adam's.
+        momentum: decay of the running mean of gradients; the step looks one ahead (Nesterov).
+        dtype: what `orthogonalise` computes in.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
     """Return the nearest (semi-)orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
 
     Args:
-        matrices: Float, shape (n, rows, columns).
-        dtype: What to compute in; bfloat16 suffices, and is faster where the processor has it.
+        matrices: float, shape (n, rows, columns).
+        dtype: what to compute in; bfloat16 suffices, and is faster where the processor has it.
 
     Returns:
         float32, same shape.

@@ -49,14 +49,14 @@ class SharpPhotos:
     """Sharp photographs, blurred on the way as `shake` says.
 
     Args:
-        files: The photographs; regions that are not sharp are left out, and photographs without any.
-        shake: The blur to synthesise.
-        min_scale: Photographs are shrunk by a random factor between this and 1, which sharpens and varies them.
-        still: Share of the pairs that stay sharp: the network must learn to leave those alone.
-        longest: Longer photographs are shrunk once to this side: their own pixels are seldom sharp.
+        files: the photographs; regions that are not sharp are left out, and photographs without any.
+        shake: the blur to synthesise.
+        min_scale: photographs are shrunk by a random factor between this and 1, which sharpens and varies them.
+        still: share of the pairs that stay sharp: the network must learn to leave those alone.
+        longest: longer photographs are shrunk once to this side: their own pixels are seldom sharp.
 
     Raises:
-        UsageError: No photographs, or none of the first ones has a sharp region.
+        UsageError: no photographs, or none of the first ones has a sharp region.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SharpPhotos:
         """Return one crop around a sharp tile, at a random scale, and its blurred version.
 
         Raises:
-            UsageError: A photograph cannot be read, or hardly any has a sharp region.
+            UsageError: a photograph cannot be read, or hardly any has a sharp region.
         """
         photo = self._choose(rng)
         image = photo.pixels
@@ -133,10 +133,10 @@ class ImagePairs:
 
     Args:
         files: (blurred, sharp) paths of equal size each.
-        min_scale: Pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
+        min_scale: pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
 
     Raises:
-        UsageError: No pair at all, or the two images of the first pair differ in size.
+        UsageError: no pair at all, or the two images of the first pair differ in size.
     """
 
     def __init__(self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0) -> None:
@@ -153,7 +153,7 @@ class ImagePairs:
         """Return the same random window of both images, at a random scale.
 
         Raises:
-            UsageError: An image cannot be read, or the two of a pair differ in size.
+            UsageError: an image cannot be read, or the two of a pair differ in size.
         """
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
         return _window(pair, rng, size, self.min_scale)
@@ -163,12 +163,12 @@ class AveragedFrames:
     """Successive sharp frames, whose mean is the blurred image and whose middle one is the sharp image.
 
     Args:
-        clips: Runs of frames without cuts, each (n, H, W, 3) RGB; shorter runs than needed are left out.
-        counts: How many frames may be averaged; odd, so that there is a middle one.
-        min_scale: As for ImagePairs.
+        clips: runs of frames without cuts, each (n, H, W, 3) RGB; shorter runs than needed are left out.
+        counts: how many frames may be averaged; odd, so that there is a middle one.
+        min_scale: as for ImagePairs.
 
     Raises:
-        UsageError: A count is even, or no clip is long enough.
+        UsageError: a count is even, or no clip is long enough.
     """
 
     def __init__(self, clips: Iterable[Sequence[Pixels8]], *, counts: Sequence[int], min_scale: float = 1.0) -> None:
@@ -254,7 +254,7 @@ def read_clips(file: Path) -> list[list[Pixels8]]:
     """Return the frames of a video, or of a folder of frames sorted by name, split where the scene is cut.
 
     Raises:
-        UsageError: There is no frame in it.
+        UsageError: there is no frame in it.
     """
     clips: list[list[Pixels8]] = [[]]
     for frame in _frames(file):

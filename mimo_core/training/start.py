@@ -33,7 +33,7 @@ def choose_means(config: TrainConfig, hardware: Hardware) -> Means:
     """Make the choices that the configuration leaves to the machine.
 
     Raises:
-        UsageError: The device that is asked for is not there.
+        UsageError: the device that is asked for is not there.
     """
     local_rank, local_world = (int(os.environ.get(name, default)) for name, default in _LOCAL)
     device = config.device

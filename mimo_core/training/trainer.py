@@ -42,11 +42,11 @@ class Trainer:
     """One training in one folder: `config.json`, `log.csv`, `checkpoint/`, `weights.safetensors`.
 
     Args:
-        config: What to train, on what, and how. An output that holds a checkpoint is resumed.
-        say: Takes lines for people, on the leading worker.
+        config: what to train, on what, and how. An output that holds a checkpoint is resumed.
+        say: takes lines for people, on the leading worker.
 
     Raises:
-        UsageError: The output holds another training, or data or device are missing.
+        UsageError: the output holds another training, or data or device are missing.
     """
 
     def __init__(self, config: TrainConfig, say: Callable[[str], None] = lambda _: None) -> None:
@@ -96,15 +96,15 @@ class Trainer:
         """Train to the configured length.
 
         Args:
-            report: Takes every line of the log, on the leading worker.
-            stop_after: Stop after this many more steps.
-            stopped: Asked after every step; true on any worker saves a checkpoint and stops all of them.
+            report: takes every line of the log, on the leading worker.
+            stop_after: stop after this many more steps.
+            stopped: asked after every step; true on any worker saves a checkpoint and stops all of them.
 
         Returns:
             The last scores of the averaged weights on the held-out sets; none after an early stop.
 
         Raises:
-            MimoError: The loss is no number any more. The last checkpoint is from before.
+            MimoError: the loss is no number any more. The last checkpoint is from before.
         """
         config = self.config
         loader = Loader(
@@ -193,7 +193,7 @@ class Trainer:
             equal on all workers.
 
         Raises:
-            MimoError: The loss is no number any more.
+            MimoError: the loss is no number any more.
         """
         config, device = self.config, self.means.device
         # Bytes travel to the device, where they become floating-point.

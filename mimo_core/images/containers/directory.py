@@ -80,7 +80,11 @@ class Directory:
 
 
 def read_directories(data: bytes) -> list[Directory]:
-    """Return the chain of directories of a TIFF, BigTIFF or EXIF structure; raises ImageError(truncated)."""
+    """Return the chain of directories of a TIFF, BigTIFF or EXIF structure.
+
+    Raises:
+        ImageError: TRUNCATED where it is damaged.
+    """
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise truncated(_NAME, "no TIFF structure")
     reader = _Reader(data, data[:1] == b"M", data[2:3] == b"+" or data[3:4] == b"+")

@@ -36,7 +36,8 @@ _KNOWN_BUT_REFUSED = (
 def inspect(data: bytes) -> Header:
     """Return what the file says of itself, after a check that it is whole.
 
-    Raises ImageError: empty, not_an_image, truncated, or unsupported (naming what).
+    Raises:
+        ImageError: empty, not_an_image, truncated, or unsupported (naming what).
     """
     if not data:
         raise ImageError(ErrorKind.EMPTY, "the file is empty")
