@@ -10,13 +10,13 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def has_magic(text: str) -> bool:
-    """Whether the text holds a character that globs give a meaning to."""
+    """Return whether the text holds a character that globs give a meaning to."""
     return _MAGIC.search(text) is not None
 
 
 @lru_cache(maxsize=256)
 def translate(pattern: str) -> re.Pattern[str]:
-    """The regular expression for a pattern over whole keys."""
+    """Return the regular expression for a pattern over whole keys."""
     parts: list[str] = []
     for segment in pattern.split("/"):
         if segment == "**":
@@ -51,13 +51,13 @@ def _segment(pattern: str) -> str:
 
 
 def matches(pattern: str, key: str) -> bool:
-    """Whether a pattern matches: one without `/` the key's name, one with `/` the whole key."""
+    """Return whether a pattern matches: one without `/` the key's name, one with `/` the whole key."""
     text = key if "/" in pattern else key.rpartition("/")[2]
     return translate(pattern).fullmatch(text) is not None
 
 
 def matches_any(patterns: tuple[str, ...], key: str) -> bool:
-    """Whether any of the patterns matches."""
+    """Return whether any of the patterns matches."""
     return any(matches(pattern, key) for pattern in patterns)
 
 
@@ -81,7 +81,7 @@ class Glob:
         self.extension = found.group().lower() if found else ""
 
     def walk(self, store: Store) -> Iterator[Entry]:
-        """The matching files of `store` (the root), in order; only folders that can match are listed."""
+        """Yield the matching files of `store` (the root), in order; only folders that can match are listed."""
         yield from _walk(store, "", self.pattern.split("/"))
 
 

@@ -74,7 +74,7 @@ def list_images(
 
 
 def _choose(source: str, include: tuple[str, ...]) -> tuple[str | None, Iterator[ImageEntry]]:
-    """The folder or prefix that keys are relative to, None where there is none, and the images."""
+    """Return the folder or prefix that keys are relative to, None where there is none, and the images."""
     if scheme_of(source) in _WEB:
         return None, _web(source)
     path = Store(source).url
@@ -189,7 +189,7 @@ def _folder_of(path: str) -> str:
 
 
 def _absolute(folder: str, source: str) -> str:
-    """A source of a list: absolute as it is, relative ones against the list's folder."""
+    """Return a source of a list: absolute as it is, relative ones against the list's folder."""
     if re.match(r"^[A-Za-z][A-Za-z0-9+.\-]+://", source):
         return source
     if source.startswith("/"):
@@ -203,7 +203,7 @@ def _absolute(folder: str, source: str) -> str:
 
 
 def _key_of(folder: str, source: str) -> str:
-    """The key of a source without one: relative to the list's folder, else its whole path with host or bucket."""
+    """Return the key of a source without one: relative to the list's folder, else its path with host or bucket."""
     inside = folder.rstrip("/") + "/"
     if source.startswith(inside):
         name = source[len(inside) :]

@@ -18,7 +18,7 @@ class KeyHashes:
 
     @staticmethod
     def hash(key: str) -> int:
-        """The hash that is kept of a key."""
+        """Return the hash that is kept of a key."""
         return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
     def add(self, key: str) -> None:
@@ -26,14 +26,14 @@ class KeyHashes:
         self._hashes.append(self.hash(key))
 
     def __len__(self) -> int:
-        """How many keys were added."""
+        """Return how many keys were added."""
         return len(self._hashes)
 
     def _array(self) -> npt.NDArray[np.uint64]:
         return np.frombuffer(self._hashes, dtype=np.uint64) if self._hashes else np.empty(0, np.uint64)
 
     def repeated(self, others: "KeyHashes | None" = None) -> frozenset[int]:
-        """The hashes that occur more than once here, or here and in `others` too."""
+        """Return the hashes that occur more than once here, or here and in `others` too."""
         mine = np.sort(self._array())
         twice = set(mine[1:][mine[1:] == mine[:-1]].tolist())
         if others is not None and len(others):
@@ -41,7 +41,7 @@ class KeyHashes:
         return frozenset(twice)
 
     def meets(self, hashes: frozenset[int], others: "KeyHashes | None" = None) -> bool:
-        """Whether any of `hashes` is here or in `others`."""
+        """Return whether any of `hashes` is here or in `others`."""
         wanted = np.sort(np.array(sorted(hashes), dtype=np.uint64))
         arrays = [self._array()] + ([others._array()] if others is not None else [])
         return any(_members(wanted, found) for found in arrays)
@@ -69,7 +69,7 @@ class KeySet:
         self._sorted: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]] | None = None
 
     def add(self, key: str) -> None:
-        """One more key."""
+        """Add one more key."""
         if self._sorted is not None:
             raise UsageError("a frozen set of keys takes no more of them")
         high, low = _hash128(key)
@@ -85,7 +85,7 @@ class KeySet:
         self._high, self._low = array("Q"), array("Q")
 
     def __contains__(self, key: str) -> bool:
-        """Whether the key was added."""
+        """Return whether the key was added."""
         if self._sorted is None:
             raise UsageError("a set of keys is asked only after it is frozen")
         high, low = _hash128(key)

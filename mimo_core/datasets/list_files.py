@@ -26,13 +26,13 @@ class ListRow:
 
 
 def list_extension(path: str) -> str | None:
-    """The extension by which a path is a list file, None where it is none; `.gz` behind it is seen through."""
+    """Return the extension by which a path is a list file, None where it is none; `.gz` behind it is seen through."""
     name = path.rpartition("/")[2].lower().removesuffix(_COMPRESSED)
     return next((extension for extension in LIST_EXTENSIONS if name.endswith(extension)), None)
 
 
 def read_list(path: str) -> Iterator[tuple[str, ListRow]]:
-    """The rows of a list file with their places ("line 7"), streaming.
+    """Yield the rows of a list file with their places ("line 7").
 
     .txt: one source a line; empty lines and lines that start with "# " are left out. .csv: a header with at least
     `source`. .jsonl: an object or a string a line. .parquet: at least a column `source`. Other columns are ignored.

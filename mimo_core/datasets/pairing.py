@@ -36,12 +36,12 @@ class Swap:
     rest: str
 
     def key(self, partner: str) -> str:
-        """The key with the folder swapped."""
+        """Return the key with the folder swapped."""
         return join(self.parent, partner, self.rest)
 
 
 def swaps(key: str) -> list[Swap]:
-    """The folders of a key that hold blurred images by their names, the innermost first."""
+    """Return the folders of a key that hold blurred images by their names, the innermost first."""
     segments = key.split("/")
     found = []
     for place in range(len(segments) - 2, -1, -1):
@@ -52,7 +52,7 @@ def swaps(key: str) -> list[Swap]:
 
 
 def role_of(key: str) -> Role | None:
-    """What the innermost telling folder of a key says of the image; None where no folder tells."""
+    """Return what the innermost telling folder of a key says of the image; None where no folder tells."""
     for segment in reversed(key.split("/")[:-1]):
         if partners_of(segment):
             return "input"
@@ -62,7 +62,7 @@ def role_of(key: str) -> Role | None:
 
 
 def sharp_names(name: str) -> list[str]:
-    """Names that the original of a blurred file goes by: its own, and `gt_1.png` for `blur_1.png`."""
+    """Return names that the original of a blurred file goes by: its own, and `gt_1.png` for `blur_1.png`."""
     names = [name]
     for beginning, others in _BEGINNINGS.items():
         if name.lower().startswith(beginning):
@@ -71,7 +71,7 @@ def sharp_names(name: str) -> list[str]:
 
 
 def join(*segments: str) -> str:
-    """The segments that are not empty, as one key."""
+    """Return the segments that are not empty, as one key."""
     return "/".join(segment for segment in segments if segment)
 
 

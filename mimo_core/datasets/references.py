@@ -37,7 +37,7 @@ class _Folder:
     folders: dict[str, str] = field(default_factory=dict)
 
     def find(self, name: str, *, layouts: bool = True) -> str | None:
-        """The file of this name, else the first image of the same stem; with `layouts` also by names of originals."""
+        """Return the file of this name, else the first image of its stem; with `layouts` also by names of originals."""
         for one in sharp_names(name) if layouts else [name]:
             found = self.files.get(one) or self.files.get(_stem(one))
             if found is not None:
@@ -58,7 +58,7 @@ class References:
     def __init__(
         self, url: str, source: str | None = None, *, layouts: bool = True, called: str = "the reference"
     ) -> None:
-        """Refuses what cannot be a folder of references.
+        """Refuse what cannot be a folder of references.
 
         Args:
             url: the folder or prefix.
@@ -83,7 +83,7 @@ class References:
         self._inside = _below(root, self._store) if self._images is None else None
 
     def is_input(self, key: str) -> bool:
-        """Whether an image is to be restored: of a place that holds both, references are not.
+        """Return whether an image is to be restored: of a place that holds both, references are not.
 
         Nor is what GoPro has in `blur_gamma` where there is a folder `blur` beside it.
         """
@@ -99,7 +99,7 @@ class References:
         return not any("blur" in self._list(join(self._images, swap.parent)).folders for swap in beside)
 
     def of(self, key: str, source: str | None = None) -> str:
-        """The path or URL of a key's reference.
+        """Return the path or URL of a key's reference.
 
         Where there is none, that which it should have, which will be found missing when it is read. An image is its
         own reference only where references and images are one place and no folder says which is which.
@@ -141,7 +141,7 @@ class References:
         self._used.add(reference.removeprefix(self._store.url.rstrip("/") + "/"))
 
     def unused(self) -> Unused:
-        """The references that no image has, by listing them all once more; to be asked last."""
+        """Return the references that no image has, by listing them all once more; to be asked last."""
         self._used.freeze()
         count = 0
         first: list[str] = []
@@ -167,7 +167,7 @@ class References:
         return None if found is None else join(folder, found)
 
     def _by_folder(self, key: str) -> tuple[str | None, str | None]:
-        """The reference with a folder of the key swapped, and where it should be if it is not there."""
+        """Return the reference with a folder of the key swapped, and where it should be if it is not there."""
         expected = None
         for swap in swaps(key):
             folders = self._list(swap.parent).folders
@@ -180,7 +180,7 @@ class References:
         return None, expected
 
     def _beside(self, key: str) -> tuple[str | None, str | None]:
-        """The same from a folder of references beside those of the images, as HIDE has it."""
+        """Return the same from a folder of references beside those of the images, as HIDE has it."""
         parent = key
         while parent:
             parent = parent.rpartition("/")[0]
@@ -191,7 +191,7 @@ class References:
         return None, None
 
     def _by_name(self, key: str, folder: str) -> str | None:
-        """The reference of the same name in a folder without subfolders."""
+        """Return the reference of the same name in a folder without subfolders."""
         listed = self._list(folder)
         name = None if listed.folders else listed.find(key.rpartition("/")[2])
         if name is None:
@@ -229,7 +229,7 @@ class References:
 
 
 def is_image_name(key: str) -> bool:
-    """Whether a file is an image by its name; macOS' sidecars (`._x.jpg`) are not."""
+    """Return whether a file is an image by its name; macOS' sidecars (`._x.jpg`) are not."""
     from mimo_core.images.extensions import IMAGE_EXTENSIONS
 
     name = key.rpartition("/")[2]
@@ -237,7 +237,7 @@ def is_image_name(key: str) -> bool:
 
 
 def _listable(key: str) -> bool:
-    """Whether the folder of a key can be listed: its name may be no Unicode, or a list's key lead out of the place."""
+    """Return whether a key's folder can be listed: not where it is no Unicode, or the key leads out of the place."""
     folder = key.rpartition("/")[0]
     return not folder or is_key(folder)
 
@@ -252,7 +252,7 @@ def _stem(name: str) -> str:
 
 
 def _below(outer: Store | None, inner: Store | None) -> str | None:
-    """The way from one folder to another that is it (empty) or lies in it; None where it does neither."""
+    """Return the relative path from one folder to another within it, empty for itself; None where it lies elsewhere."""
     if outer is None or inner is None or outer.is_local != inner.is_local:
         return None
     around, within = (os.path.realpath(one.url) if is_local(one.url) else one.url for one in (outer, inner))

@@ -25,7 +25,7 @@ class DecodedImages:
         self._lock = threading.Lock()
 
     def get(self, url: str, version: str | None) -> Image | None:
-        """The image of a file in this version; None where it is not kept, or the version is not known."""
+        """Return the image of a file in this version; None where it is not kept, or the version is not known."""
         with self._lock:
             found = self._kept.get((url, version)) if version is not None else None
             if found is not None and version is not None:
@@ -80,7 +80,11 @@ class ImageFiles:
         self._kept = kept
 
     def read(self, url: str) -> Fetched:
-        """Read a file, or ask only whether it is the one that is kept; errors as `read_url`."""
+        """Read a file, or ask only whether it is the one that is kept.
+
+        Raises:
+            ImageError, SystemFailure: see `read_url`.
+        """
         if self._kept is not None and (entry := info_url(url)) is not None:
             image = self._kept.get(url, entry.version)
             if image is not None and image.width * image.height <= self._max_pixels:
@@ -89,7 +93,11 @@ class ImageFiles:
         return Fetched(url, entry, data)
 
     def decode(self, file: Fetched) -> Image:
-        """The image of a file; errors as `codecs.decode`."""
+        """Return the image of a file.
+
+        Raises:
+            ImageError: see `codecs.decode`.
+        """
         if file.image is not None:
             return file.image
         image = decode(file.data, max_pixels=self._max_pixels)

@@ -82,7 +82,11 @@ class Image:
 
 
 def container_of(key: str) -> str:
-    """The container that a key's extension names: what `--format same` encodes to. UsageError for other names."""
+    """Return the container that a key's extension names, to which `--format same` encodes.
+
+    Raises:
+        UsageError: the extension names none.
+    """
     container = CONTAINERS.get(PurePosixPath(key).suffix.lower())
     if container is None:
         raise UsageError(
@@ -94,9 +98,13 @@ def container_of(key: str) -> str:
 def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
     """Decode a whole file held in memory.
 
-    `max_pixels` (default `DEFAULT_MAX_PIXELS`) is checked against the file's header before anything is allocated.
-    Raises ImageError: empty, not_an_image, truncated (also: damaged), unsupported (naming what), too_large or
-    out_of_memory.
+    Args:
+        data: the file.
+        max_pixels: checked against the file's header before anything is allocated; None for `DEFAULT_MAX_PIXELS`.
+
+    Raises:
+        ImageError: empty, not_an_image, truncated (also: damaged), unsupported (naming what), too_large or
+            out_of_memory.
     """
     header = inspect(data)
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
@@ -128,8 +136,10 @@ def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
 def check_encodable(image: Image, container: str) -> None:
     """Refuse what `encode` would refuse, before any time is spent on restoring the image.
 
-    Raises UsageError for an unknown container, ImageError(unsupported) where it cannot hold the image: any in `gif`
-    (256 colours), an alpha channel that is not opaque in `jpg` or `pnm`, a side that is too long.
+    Raises:
+        UsageError: an unknown container.
+        ImageError: UNSUPPORTED where it cannot hold the image: any in `gif` (256 colours), an alpha channel that is
+            not opaque in `jpg` or `pnm`, a side that is too long.
     """
     if container not in CONTAINERS.values():
         known = ", ".join(sorted(set(CONTAINERS.values())))
@@ -150,10 +160,18 @@ def check_encodable(image: Image, container: str) -> None:
 def encode(image: Image, container: str, *, quality: int | None = None) -> bytes:
     """Encode to `jpg`, `png`, `webp`, `tiff`, `bmp` or `pnm`, with the metadata that the container can hold.
 
-    `quality` (1 to 100) is for `jpg` and `webp`, default 95. JPEG keeps full colour resolution (4:4:4): on photographs
-    1 to 2 dB at the same quality for a fifth more bytes, and restored edges keep their colour. A WebP that was lossless
-    stays so unless a quality is given. 16-bit images become 8-bit in containers without 16 bits.
-    Raises UsageError for an unknown container or quality, ImageError(unsupported) as `check_encodable` does.
+    JPEG keeps full colour resolution (4:4:4): on photographs 1 to 2 dB at the same quality for a fifth more bytes, and
+    restored edges keep their colour. A WebP that was lossless stays so unless a quality is given. 16-bit images become
+    8-bit in containers without 16 bits.
+
+    Args:
+        image: the image.
+        container: its name.
+        quality: 1 to 100, of `jpg` and `webp`; None for 95.
+
+    Raises:
+        UsageError: an unknown container or quality.
+        ImageError: UNSUPPORTED, as `check_encodable` does.
     """
     check_encodable(image, container)
     if quality is not None and not 1 <= quality <= 100:
@@ -174,7 +192,7 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
 
 
 def model_input(image: Image) -> Pixels:
-    """The image as the network takes it: HWC RGB, C-contiguous, depth kept; gray is replicated, alpha left out."""
+    """Return an image as the network takes it: HWC RGB, C-contiguous, depth kept; gray replicated, alpha left out."""
     if image.channels == 3:
         return image.pixels
     code = cv2.COLOR_GRAY2RGB if image.channels == 1 else cv2.COLOR_RGBA2RGB
@@ -183,7 +201,7 @@ def model_input(image: Image) -> Pixels:
 
 
 def with_restored(image: Image, restored: Pixels) -> Image:
-    """The image with restored colours, HWC RGB of either depth: gray becomes one channel again, alpha is re-attached.
+    """Return the image with restored colours, HWC RGB of either depth: gray is one channel again, alpha re-attached.
 
     The alpha is unchanged; where the size or depth differs (`--size`, 8-bit output) it is resized or converted.
     """
@@ -245,7 +263,7 @@ def _is_opaque(pixels: npt.NDArray[Any]) -> bool:
 
 
 def _parameters(container: str, image: Image, quality: int | None) -> tuple[str, list[int]]:
-    """OpenCV's extension and options, all stated so that its versions give the same bytes."""
+    """Return OpenCV's extension and options, all stated so that its versions give the same bytes."""
     if container == "jpg":
         sampling = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
         return ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality or DEFAULT_QUALITY, *sampling]
@@ -272,7 +290,7 @@ def _parameters(container: str, image: Image, quality: int | None) -> tuple[str,
 
 
 def _fitting(image: Image, container: str) -> Metadata:
-    """The metadata, less a profile for another colour space than the pixels'."""
+    """Return the metadata, less a profile for another colour space than the pixels'."""
     metadata = image.metadata
     if metadata.icc:
         space = icc_space(metadata.icc)

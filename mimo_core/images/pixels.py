@@ -22,10 +22,12 @@ _BLOCK_VALUES = 1 << 18
 
 
 def quantise(values: npt.NDArray[np.floating], dtype: npt.DTypeLike) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
-    """Floats 0..1 of any shape -> uint8 or uint16: clip, half a step up, times the maximum, truncate (the zoo's way).
+    """Round floats 0..1 of any shape to uint8 or uint16: clip, add half a step, scale to the maximum, truncate.
 
-    Computed in float32; whole levels k/255 and k/65535 come back as exactly k. Raises ImageError(device) for NaN, which
-    would otherwise be saved as arbitrary pixels.
+    Computed in float32, as the model zoo does; whole levels k/255 and k/65535 come back as exactly k.
+
+    Raises:
+        ImageError: DEVICE for NaN, which would otherwise be saved as arbitrary pixels.
     """
     out = np.empty(values.shape, np.dtype(dtype))
     quantise_into(values, out)
@@ -33,7 +35,7 @@ def quantise(values: npt.NDArray[np.floating], dtype: npt.DTypeLike) -> npt.NDAr
 
 
 def quantise_into(values: npt.NDArray[np.floating], out: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
-    """`quantise` written into an array of the same shape, in blocks of rows, so that temporaries stay small."""
+    """Do as `quantise` into an array of the same shape, in blocks of rows, so that temporaries stay small."""
     _require(out.dtype in (np.uint8, np.uint16), f"pixels are stored as uint8 or uint16, not {out.dtype}")
     _require(values.shape == out.shape, f"cannot store the shape {values.shape} as {out.shape}")
     if values.size == 0:
@@ -52,9 +54,10 @@ def quantise_into(values: npt.NDArray[np.floating], out: npt.NDArray[np.uint8] |
 
 
 def store_into(values: npt.NDArray[np.floating], out: npt.NDArray[Any]) -> None:
-    """Floats 0..1 written into an array of the same shape: as they are into float32, else as `quantise_into` does.
+    """Write floats 0..1 into an array of the same shape: as they are into float32, else as `quantise_into` does.
 
-    Raises ImageError(device) for NaN either way.
+    Raises:
+        ImageError: DEVICE for NaN, either way.
     """
     if out.dtype != np.float32:
         quantise_into(values, out)
@@ -65,13 +68,13 @@ def store_into(values: npt.NDArray[np.floating], out: npt.NDArray[Any]) -> None:
 
 
 def multiple_above(length: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is at least `length`."""
+    """Return the smallest multiple of `multiple` that is at least `length`."""
     _require(length > 0 and multiple > 0, f"lengths and multiples are positive, not {length} and {multiple}")
     return -(-length // multiple) * multiple
 
 
 def padding_index(length: int, padded: int) -> npt.NDArray[np.intp]:
-    """Which source row (or column) each of `padded` ones repeats: the image itself, then its reflection.
+    """Return which source row (or column) each of `padded` ones repeats: the image itself, then its reflection.
 
     Reflection leaves the edge row out and needs `padded - length < length`; where that is impossible the last row is
     repeated instead.
@@ -84,7 +87,7 @@ def padding_index(length: int, padded: int) -> npt.NDArray[np.intp]:
 
 
 def pad_to(image: Array, height: int, width: int) -> Array:
-    """HWC padded at the bottom and the right to exactly height x width (see `padding_index`); itself where it fits."""
+    """Pad HWC at the bottom and the right to exactly height x width (see `padding_index`); itself where it fits."""
     _require(image.ndim == 3, f"HWC expected, not {_name(image)}")
     if image.shape[:2] == (height, width):
         return image
@@ -98,13 +101,13 @@ def pad_to(image: Array, height: int, width: int) -> Array:
 
 
 def pad_to_multiple(image: Array, multiple: int) -> Array:
-    """HWC padded at the bottom and the right to the next multiple in both directions (see `pad_to`)."""
+    """Pad HWC at the bottom and the right to the next multiple in both directions (see `pad_to`)."""
     _require(image.ndim == 3, f"HWC expected, not {_name(image)}")
     return pad_to(image, multiple_above(image.shape[0], multiple), multiple_above(image.shape[1], multiple))
 
 
 def crop_to(image: Array, height: int, width: int) -> Array:
-    """The top left height x width pixels of an HWC image: undoes `pad_to`. A view."""
+    """Return the top left height x width pixels of an HWC image, as a view: undoes `pad_to`."""
     _require(
         image.ndim == 3 and 0 < height <= image.shape[0] and 0 < width <= image.shape[1],
         f"cannot crop {_name(image)} to {height}x{width}",
@@ -113,7 +116,7 @@ def crop_to(image: Array, height: int, width: int) -> Array:
 
 
 def as_8bit(pixels: Pixels) -> npt.NDArray[np.uint8]:
-    """The 8-bit array that scores are computed on: uint8 as it is, uint16 scaled by 1/257 and rounded."""
+    """Return the 8-bit array that scores are computed on: uint8 as it is, uint16 scaled by 1/257 and rounded."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.uint8, copy=False)
     if pixels.dtype == np.uint16:

@@ -9,7 +9,7 @@ from mimo_core.images.pixels import Array
 
 
 def resize_bilinear(image: Array, size: tuple[int, int]) -> Array:
-    """`cv2.resize` to `size` = (height, width), bilinear, as the zoo resizes; HWC in and out, the type is kept."""
+    """Resize HWC to `size` = (height, width) with bilinear `cv2.resize`, as the zoo does; the type is kept."""
     height, width = size
     if image.ndim != 3:
         raise UsageError(f"HWC expected, not {image.dtype} of shape {'x'.join(map(str, image.shape))}")

@@ -66,12 +66,12 @@ class TileGrid:
 
     @classmethod
     def whole(cls, height: int, width: int, multiple: int = 4) -> TileGrid:
-        """A single tile that covers the padded image: no seams."""
+        """Return a single tile that covers the padded image: no seams."""
         return cls(height, width, multiple_above(height, multiple), multiple_above(width, multiple), 0, multiple)
 
     @classmethod
     def fit(cls, height: int, width: int, tile: tuple[int, int], overlap: int, multiple: int = 4) -> TileGrid:
-        """The cheapest grid with as many tiles as `tile` = (height, width) needs: tiles shrink until nothing is spare.
+        """Return the cheapest grid with as many tiles as `tile` = (height, width) needs: none larger than it has to be.
 
         For engines that take any shape; a static shape is given to the constructor as it is.
         """
@@ -114,17 +114,17 @@ class TileGrid:
         return len(self.row_starts) * len(self.column_starts)
 
     def rows(self) -> Iterator[tuple[Tile, ...]]:
-        """The tiles, row after row from the top, each row from the left."""
+        """Yield the tiles, row after row from the top, each row from the left."""
         for row, y in enumerate(self.row_starts):
             yield tuple(Tile(row, column, y, x) for column, x in enumerate(self.column_starts))
 
     def tiles(self) -> Iterator[Tile]:
-        """The tiles in the order in which `BandBlender.add` takes them."""
+        """Yield the tiles in the order in which `BandBlender.add` takes them."""
         for row in self.rows():
             yield from row
 
     def batches(self, image: Array, size: int) -> Iterator[tuple[tuple[Tile, ...], Array]]:
-        """Tiles in order with their pixels, at most `size` at a time: (tiles, N x tile_height x tile_width x C)."""
+        """Yield at most `size` tiles at a time, in order, with their pixels, N x tile_height x tile_width x C."""
         if size < 1:
             raise UsageError(f"a batch holds at least one tile, not {size}")
         pending: list[Tile] = []
@@ -137,7 +137,7 @@ class TileGrid:
             yield tuple(pending), self.cut(image, pending)
 
     def cut(self, image: Array, tiles: Sequence[Tile]) -> Array:
-        """Copies of the tiles' pixels: height x width x C -> N x tile_height x tile_width x C, padded where needed."""
+        """Copy the tiles' pixels: height x width x C -> N x tile_height x tile_width x C, padded where needed."""
         if image.ndim != 3 or image.shape[:2] != (self.height, self.width):
             raise UsageError(f"this grid cuts {self.height}x{self.width} HWC images, not {image.shape}")
         out: Any = np.empty((len(tiles), self.tile_height, self.tile_width, image.shape[2]), image.dtype)
@@ -168,7 +168,7 @@ class BandBlender:
     """
 
     def __init__(self, grid: TileGrid, dtype: npt.DTypeLike, channels: int = 3) -> None:
-        """`dtype`: np.uint8 or np.uint16 of the output, or np.float32 for one that is not rounded."""
+        """Take the `dtype` of the output: np.uint8 or np.uint16, or np.float32 for one that is not rounded."""
         if np.dtype(dtype) not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
             raise UsageError(f"images are blended into uint8, uint16 or float32, not {np.dtype(dtype)}")
         self._grid = grid
@@ -190,8 +190,9 @@ class BandBlender:
     def add(self, tile: Tile, values: npt.NDArray[Any]) -> None:
         """Blend one restored tile in: tile_height x tile_width x C, float 0..1, or already of the output's type.
 
-        Raises UsageError for tiles out of order or of another shape, ImageError(device) for NaN (then the blender is
-        of no further use).
+        Raises:
+            UsageError: the tile is out of order or of another shape.
+            ImageError: DEVICE for NaN; then the blender is of no further use.
         """
         grid = self._grid
         if tile != self._expected:
@@ -252,7 +253,7 @@ class _Seam:
 
 
 def _seams(starts: tuple[int, ...], tile: int) -> list[_Seam]:
-    """The seam before each tile and after the last; the outer two are empty, at the image's borders."""
+    """Return the seam before each tile and after the last; the outer two are empty, at the image's borders."""
     nothing = np.empty(0, np.float32)
     seams = [_Seam(0, 0, nothing)]
     # No wider than the closest tiles are apart: then at most two tiles meet anywhere.
@@ -268,7 +269,7 @@ def _seams(starts: tuple[int, ...], tile: int) -> list[_Seam]:
 
 
 def _fade(under: npt.NDArray[np.float32], over: npt.NDArray[np.float32], weights: npt.NDArray[np.float32]) -> None:
-    """`under` becomes `under + (over - under) * weights`: exactly itself where both agree."""
+    """Change `under` to `under + (over - under) * weights`: exactly itself where both agree."""
     step = over - under
     step *= weights[: len(under)] if weights.ndim == 3 else weights[: under.shape[1]]
     under += step
@@ -298,7 +299,7 @@ def _starts(padded: int, tile: int, overlap: int, multiple: int) -> tuple[int, .
 
 
 def _smallest_tile(length: int, count: int, overlap: int, multiple: int) -> int:
-    """The smallest tile on the lattice with which `count` tiles still cover `length` pixels and keep the overlap."""
+    """Return the smallest tile on the lattice with which `count` tiles cover `length` pixels and keep the overlap."""
     padded = multiple_above(length, multiple)
     # count tiles with 2 * overlap shared at each of the count - 1 seams.
     tile = multiple_above(-(-(padded + (count - 1) * 2 * overlap) // count), multiple)

@@ -91,7 +91,7 @@ def ssim(a: Pixels, b: Pixels) -> float | None:
 
 
 def ssim_matlab3d(a: Pixels, b: Pixels) -> float | None:
-    """The figure that MATLAB's `ssim(A, ref)` gives for RGB images, which many GoPro papers report as SSIM.
+    """Return the figure that MATLAB's `ssim(A, ref)` gives for RGB images, which many GoPro papers report as SSIM.
 
     MATLAB takes the array for a volume: its Gaussian window is 11x11x11 with sigma 1.5, so that colours are blended
     too, borders are replicated in all three directions, and the mean is over the whole image. It is higher than `ssim`.
@@ -177,13 +177,13 @@ def check_rgb(pixels: Pixels, name: str) -> None:
 
 
 def _strips(pixels: Pixels, values: int) -> Iterator[slice]:
-    """Rows in strips of about so many values."""
+    """Yield rows in strips of about so many values."""
     rows = max(1, values // pixels[0].size)
     return (slice(top, top + rows) for top in range(0, len(pixels), rows))
 
 
 def _mean_ssim(a: Pixels, b: Pixels, blur: Blur) -> float:
-    """Mean of the SSIM map over the valid region of HWC images."""
+    """Return the mean of the SSIM map over the valid region of HWC images."""
     height, width, channels = (int(side) for side in a.shape)
     valid_height = height - SSIM_WINDOW + 1
     rows = max(16, _STRIP_VALUES // (width * channels))
@@ -195,7 +195,7 @@ def _mean_ssim(a: Pixels, b: Pixels, blur: Blur) -> float:
 
 
 def _ssim_sum(a: Pixels, b: Pixels, blur: Blur) -> float:
-    """Sum of the SSIM map over the valid region of one strip of rows (HWC)."""
+    """Return the sum of the SSIM map over the valid region of one strip of rows (HWC)."""
     peak = float(np.iinfo(a.dtype).max)
     # Variances do not see a shift; values around zero keep float32's cancellation errors small.
     centre = np.float32((peak + 1) / 2)

@@ -106,7 +106,7 @@ def _ssim_matlab3d(a: torch.Tensor, b: torch.Tensor) -> float | None:
 
 
 def _mean_ssim(a: torch.Tensor, b: torch.Tensor, blur: Blur) -> float:
-    """Mean of the SSIM map over the valid region of (C, H, W) planes."""
+    """Return the mean of the SSIM map over the valid region of (C, H, W) planes."""
     channels, height, width = a.shape
     valid_height, valid_width = height - 2 * _MARGIN, width - 2 * _MARGIN
     rows = max(1, _STRIP_VALUES // (channels * width))

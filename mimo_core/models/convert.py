@@ -60,7 +60,7 @@ def inspect_weights(name_or_path: str) -> Inspection:
     """Describe a weights file by shipped name, path or URL.
 
     Raises:
-        WeightsError: As for `load_weights`.
+        WeightsError: as for `load_weights`.
     """
     data, source = read_weights(name_or_path)
     layout = parse(data, source)
@@ -94,15 +94,15 @@ def convert_weights(
     """Rewrite weights as .safetensors, or as .pkl/.pth in the official layout (`model` holds the state dict).
 
     Args:
-        name_or_path: What to convert: shipped name, path or URL.
-        target: The file to write, by its extension; an existing one is refused.
-        interpolation: What the metadata shall say; None keeps what the source says.
+        name_or_path: what to convert: shipped name, path or URL.
+        target: the file to write, by its extension; an existing one is refused.
+        interpolation: what the metadata shall say; None keeps what the source says.
         half: float16 (True) or float32; None means float32 for .pkl/.pth, which others load strictly, and float16
             for .safetensors where that loses less than 1e-3 of the largest value, as it nearly always does.
 
     Raises:
-        UsageError: The target exists, or its extension is unknown.
-        WeightsError: As for `load_weights`.
+        UsageError: the target exists, or its extension is unknown.
+        WeightsError: as for `load_weights`.
     """
     suffix = target.suffix.lower()
     if suffix not in {".safetensors", ".pkl", ".pth"}:

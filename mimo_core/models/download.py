@@ -11,14 +11,14 @@ from mimo_core.storage.disk_cache import cache_folder, locked
 
 
 def fetch_cached(url: str) -> tuple[bytes, str]:
-    """The bytes of a remote weights file and its URL without credentials.
+    """Return the bytes of a remote weights file and its URL without credentials.
 
     The cache knows a file by its URL and by the version that the storage states (etag or time), so that a replaced
     file is noticed. Workers of a node wait for the one that downloads.
 
     Raises:
-        WeightsError: There is nothing at the URL, or it may not be read.
-        SystemFailure: The storage as a whole does not answer.
+        WeightsError: there is nothing at the URL, or it may not be read.
+        SystemFailure: the storage as a whole does not answer.
     """
     shown = redact(url)
     try:

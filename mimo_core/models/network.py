@@ -20,14 +20,14 @@ class MimoUNet(nn.Module):
     """Three-scale deblurring network: one encoder-decoder that reads and writes the image at 1, 1/2 and 1/4.
 
     Args:
-        width: Channels at full scale; twice and four times as many below. A multiple of 4, at least 8.
-        num_res: Residual blocks in each of the six stages (8 in MIMO-UNet, 20 in MIMO-UNet+).
-        interpolation: How images and features are halved and doubled. Official weights were trained with
+        width: channels at full scale; twice and four times as many below. A multiple of 4, at least 8.
+        num_res: residual blocks in each of the six stages (8 in MIMO-UNet, 20 in MIMO-UNet+).
+        interpolation: how images and features are halved and doubled. Official weights were trained with
             `nearest`; `bilinear` (align_corners False) is what VACC's compiler takes at any size.
-        dropout: Probability of dropping a fused feature map while training (0.1 in MIMO-UNet+).
+        dropout: probability of dropping a fused feature map while training (0.1 in MIMO-UNet+).
 
     Raises:
-        UsageError: A width, depth, interpolation or probability that no network can have.
+        UsageError: a width, depth, interpolation or probability that no network can have.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class MimoUNet(nn.Module):
         """Restore a batch at all three scales.
 
         Args:
-            x: Float RGB, shape (N, 3, H, W), range 0..1, H and W multiples of 4.
+            x: float RGB, shape (N, 3, H, W), range 0..1, H and W multiples of 4.
 
         Returns:
             The restored images at 1/4, 1/2 and full scale, not clipped. The last one is the result.
@@ -86,7 +86,7 @@ class MimoUNet(nn.Module):
         return self.ConvsOut[0](low) + x4, self.ConvsOut[1](middle) + x2, full + x
 
     def residual(self, x: Tensor) -> Tensor:
-        """What the network adds to `x` at full scale: (N, 3, H, W), the restored image minus its input.
+        """Return what the network adds to `x` at full scale: (N, 3, H, W), the restored image minus its input.
 
         For engines of low precision, which add the input outside in float32; nothing that only training
         needs is computed.
@@ -95,7 +95,7 @@ class MimoUNet(nn.Module):
         return self._decode(x, x2, self._half(x2))[2]
 
     def _decode(self, x: Tensor, x2: Tensor, x4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of the decoder at 1/4 and 1/2, and the residual at full scale."""
+        """Return features of the decoder at 1/4 and 1/2, and the residual at full scale."""
         extract = self.feat_extract
         res1 = self.Encoder[0](extract[0](x))
         res2 = self.Encoder[1](self.FAM2(extract[1](res1), self.SCM2(x2)))
@@ -217,9 +217,9 @@ def gflops(network: MimoUNet, height: int, width: int) -> float:
     """Arithmetic of one image in 10^9 operations: convolutions only, 2 per multiply-add, all three outputs.
 
     Args:
-        network: Any MIMO-UNet; only its shape counts.
-        height: Rows, rounded up to a multiple of 4.
-        width: Columns, rounded up to a multiple of 4.
+        network: any MIMO-UNet; only its shape counts.
+        height: rows, rounded up to a multiple of 4.
+        width: columns, rounded up to a multiple of 4.
     """
     rows, columns = (MULTIPLE * math.ceil(side / MULTIPLE) for side in (height, width))
     scales = {"feat_extract.1": 4, "feat_extract.2": 16, "feat_extract.3": 16, "feat_extract.4": 4}

@@ -9,7 +9,7 @@ _OTHER = re.compile(r"mimo-unet-w([1-9]\d*)-r([1-9]\d*)")
 
 
 def variant_name(width: int, num_res: int) -> str:
-    """The name of a variant by its width and its residual blocks."""
+    """Return the name of a variant by its width and its residual blocks."""
     other = f"mimo-unet-w{width}-r{num_res}"
     return next((name for name, shape in VARIANTS.items() if shape == (width, num_res)), other)
 
@@ -18,7 +18,7 @@ def parse_variant(name: str) -> tuple[int, int]:
     """Width and residual blocks of a variant by its name.
 
     Raises:
-        ValueError: There is no such variant.
+        ValueError: there is no such variant.
     """
     if name in VARIANTS:
         return VARIANTS[name]

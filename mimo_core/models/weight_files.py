@@ -43,11 +43,11 @@ def parse(data: bytes, name: str) -> Layout:
     """Read a weights file without running any code that it may hold.
 
     Args:
-        data: The file's bytes.
-        name: What messages call it.
+        data: the file's bytes.
+        name: what messages call it.
 
     Raises:
-        WeightsError: It is no weights file; the message says what it is instead, where that can be told.
+        WeightsError: it is no weights file; the message says what it is instead, where that can be told.
     """
     _refuse_what_is_not_weights(data, name)
     if _looks_like_safetensors(data):

@@ -45,7 +45,7 @@ class ModelSpec:
     """Which MIMO-UNet: what must agree between a network and its weights.
 
     Raises:
-        UsageError: No network has this width, depth or interpolation.
+        UsageError: no network has this width, depth or interpolation.
     """
 
     width: int
@@ -88,8 +88,8 @@ def load_weights(name_or_path: str, interpolation: str | None = None) -> Weights
             official files are meant.
 
     Raises:
-        WeightsError: Nothing is there, or it is not the weights of a MIMO-UNet.
-        UsageError: An unknown interpolation.
+        WeightsError: nothing is there, or it is not the weights of a MIMO-UNet.
+        UsageError: an unknown interpolation.
     """
     if interpolation is not None and interpolation not in INTERPOLATIONS:
         raise UsageError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}")
@@ -102,10 +102,10 @@ def load_weights(name_or_path: str, interpolation: str | None = None) -> Weights
 
 
 def read_weights(name_or_path: str) -> tuple[bytes, str]:
-    """The bytes of a weights file by shipped name, path or URL, and what to call it in messages.
+    """Return the bytes of a weights file by shipped name, path or URL, and what to call it in messages.
 
     Raises:
-        WeightsError: There is no such file, or it cannot be read.
+        WeightsError: there is no such file, or it cannot be read.
     """
     known = {entry.name: entry for entry in shipped()}
     if name_or_path in known:
@@ -131,15 +131,15 @@ def read_weights(name_or_path: str) -> tuple[bytes, str]:
 
 
 def spec_of(layout: Layout, source: str, interpolation: str | None = None) -> ModelSpec:
-    """Which network the tensors of a file belong to, told from their shapes.
+    """Return which network the tensors of a file belong to, told from their shapes.
 
     Args:
-        layout: The file's content.
-        source: What messages call it.
-        interpolation: As for `load_weights`.
+        layout: the file's content.
+        source: what messages call it.
+        interpolation: as for `load_weights`.
 
     Raises:
-        WeightsError: Not a MIMO-UNet's, or not completely; the message says what was found and expected.
+        WeightsError: not a MIMO-UNet's, or not completely; the message says what was found and expected.
     """
     first = layout.tensors.get("feat_extract.0.main.0.weight")
     blocks = [int(match[1]) for key in layout.tensors if (match := re.match(r"Encoder\.0\.layers\.(\d+)\.", key))]
@@ -165,7 +165,7 @@ def spec_of(layout: Layout, source: str, interpolation: str | None = None) -> Mo
 
 
 def build_network(weights: Weights) -> MimoUNet:
-    """The network with these weights: float32, on the CPU, in evaluation mode."""
+    """Return the network with these weights: float32, on the CPU, in evaluation mode."""
     spec = weights.spec
     dropout = _DROPOUT_OF_PLUS if spec.variant == "mimo-unet-plus" else 0.0
     with torch.device("meta"):
@@ -175,13 +175,13 @@ def build_network(weights: Weights) -> MimoUNet:
 
 
 def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
-    """Weights made by rule, the same everywhere, without a file: for tests and diagnosis, not for restoring.
+    """Return weights made by rule, the same everywhere, without a file: for tests and diagnosis, not for restoring.
 
     With the names sorted, the i-th parameter is standard normal from a generator seeded with i, times 0.01 for a
     bias and times 0.5 / sqrt(fan-in) for a weight.
 
     Raises:
-        WeightsError: A variant without such a rule.
+        WeightsError: a variant without such a rule.
     """
     if variant not in VARIANTS:
         raise WeightsError(f"golden weights exist for {', '.join(VARIANTS)}, not for {variant!r}")
@@ -191,7 +191,7 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
 
 
 def weights_by_rule(spec: ModelSpec, source: str) -> Weights:
-    """Weights of any network by the rule of `golden_weights`."""
+    """Return weights of any network by the rule of `golden_weights`."""
     state: dict[str, Tensor] = {}
     digest = hashlib.sha256()
     for index, (name, shape) in enumerate(sorted(_expected_shapes(spec).items())):
@@ -215,13 +215,13 @@ def save_weights(
     """Write weights as safetensors with the metadata that loading needs, whole or not at all.
 
     Args:
-        path: The file to write or replace.
-        spec: Which network they are for.
-        state: Parameters by name.
-        trained_on: What they learned from, in a few words.
+        path: the file to write or replace.
+        spec: which network they are for.
+        state: parameters by name.
+        trained_on: what they learned from, in a few words.
         source_sha256: SHA-256 of the file that they were converted from, if any.
-        half: Store float16 instead of float32.
-        more: Further metadata.
+        half: store float16 instead of float32.
+        more: further metadata.
 
     Returns:
         The SHA-256 of the written bytes.
@@ -261,7 +261,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def _canonical(data: bytes) -> bytes:
-    """The same safetensors file with its header's metadata in order: same weights, same bytes."""
+    """Return the same safetensors file with its header's metadata in order: same weights, same bytes."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))

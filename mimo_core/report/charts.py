@@ -45,7 +45,7 @@ class Chart:
 
 
 def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
-    """How a score is distributed: input and output of a run, or the outputs of several."""
+    """Return a chart of the distribution of a score: input and output of a run, or the outputs of several."""
     series: dict[str, Values] = {}
     colours: list[str]
     if len(runs) == 1:
@@ -102,7 +102,7 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
 
 
 def gain_chart(score: Score, run: RunData) -> Chart | None:
-    """How much the images gained, and how many lost."""
+    """Return a chart of how much the images gained, and how many lost."""
     gains = gains_of(run, score)
     chart = _signed_chart(
         f"gain-{score.column}", f"{score.name} gained", gains, score, f"{score.name} of the output less the input's"
@@ -116,7 +116,7 @@ def gain_chart(score: Score, run: RunData) -> Chart | None:
 
 
 def difference_chart(number: int, differences: Values, score: Score, label: str, baseline: str) -> Chart | None:
-    """How one run differs from the first, image by image."""
+    """Return a chart of how one run differs from the first, image by image."""
     chart = _signed_chart(
         f"difference-{score.column}-{number}", f"{label} against {baseline}", differences, score, f"{score.name} higher"
     )
@@ -225,7 +225,7 @@ def scatter_chart(x: Score, y: Score, runs: Sequence[RunData]) -> Chart | None:
 
 
 def series_colours(number: int) -> list[str]:
-    """The names of the colours of so many series."""
+    """Return the names of the colours of so many series."""
     return [f"$s{place % 8}" for place in range(number)]
 
 
@@ -259,7 +259,7 @@ def _bin_encoding(axis: str, digits: int, counted: Histogram) -> dict[str, Any]:
 
 
 def colour_by(field: str, names: Sequence[str], colours: Sequence[str]) -> dict[str, Any]:
-    """The encoding of colour by a field, with a legend where there is more than one name."""
+    """Return the encoding of colour by a field, with a legend where there is more than one name."""
     legend = {"orient": "top", "title": None, "columns": 2 if len(names) > 2 else 0} if len(names) > 1 else None
     return {
         "field": field,

@@ -56,13 +56,13 @@ def engine_of(run: RunData) -> str:
 
 
 def fid_of(run: RunData, name: str = "fid") -> float | None:
-    """The FID that the summary of the run holds, None without one."""
+    """Return the FID that the summary of the run holds, None without one."""
     value = run.summary.get(name)
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def notes_of(runs: Sequence[RunData]) -> list[str]:
-    """What a reader must know before the figures."""
+    """Return what a reader must know before the figures."""
     notes = []
     for run in runs:
         prefix = f"{run.label}: " if len(runs) > 1 else ""
@@ -113,7 +113,7 @@ def _images_tile(statistics: Statistics) -> Tile:
 
 
 def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
-    """Means of all scores, and how those of the images are distributed."""
+    """Return the section of the scores: their means, and how those of the images are distributed."""
     if not means:
         return None
     head = ("Score", "Input", "Restored", "Gain", "Images")
@@ -150,7 +150,7 @@ def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
 
 
 def equal_notes(means: Sequence[Means]) -> tuple[str, ...]:
-    """A note on outputs that equal their reference."""
+    """Return a note on outputs that equal their reference."""
     return tuple(
         f"{count(mean.equal, 'output')} equal to the reference: infinite PSNR, in no mean and no chart."
         for mean in means
@@ -159,7 +159,7 @@ def equal_notes(means: Sequence[Means]) -> tuple[str, ...]:
 
 
 def few_notes(runs: Sequence[RunData]) -> tuple[str, ...]:
-    """A note on FIDs over too few images to stand alone."""
+    """Return a note on FIDs over too few images to stand alone."""
     scored = [run for run in runs if fid_of(run) is not None]
     if not scored:
         return ()
@@ -217,7 +217,7 @@ def _examples(run: RunData) -> dict[tuple[str, bool], list[tuple[str, str]]]:
 
 
 def setup_section(runs: Sequence[RunData]) -> Section:
-    """The recipes, and what the runs are."""
+    """Return the section of the setup: the recipes, and what the runs are."""
     return Section(
         "setup",
         "Setup",

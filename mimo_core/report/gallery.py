@@ -53,7 +53,7 @@ def images_section(
 
 
 def short_labels(runs: Sequence[RunData]) -> list[str]:
-    """What the pictures call the runs: their labels, or letters where these are long."""
+    """Return what the pictures call the runs: their labels, or letters where these are long."""
     labels = [run.label for run in runs]
     if len(runs) == 1 or max(map(len, labels)) <= _LONGEST_LABEL:
         return labels

@@ -37,7 +37,7 @@ class Score:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def show(self, value: float | None, *, sign: bool = False, unit: bool = True) -> str:
-        """The value as text; a dash where there is none."""
+        """Return the value as text; a dash where there is none."""
         if value is None or math.isnan(value):
             return "–"
         text = f"{value:{'+' if sign else ''}.{self.digits}f}" if math.isfinite(value) else "∞"

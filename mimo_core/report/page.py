@@ -77,7 +77,7 @@ class Card:
     problems: tuple[str, ...]
 
     def picture(self, name: str) -> Picture:
-        """The layer of this name."""
+        """Return the layer of this name."""
         return next(one for one in self.pictures if one.name == name)
 
 
@@ -138,7 +138,7 @@ def render(page: Page) -> str:
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """The Content-Security-Policy: these very scripts, styles and pictures of the page itself, and no network."""
+    """Return the Content-Security-Policy: these very scripts, styles and pictures of the page, and no network."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
@@ -163,5 +163,5 @@ def _source(name: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text that a browser reads back unchanged from within an element, so that its hash is right."""
+    """Return text that a browser reads back unchanged from within an element, so that its hash is right."""
     return text.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--")

@@ -98,7 +98,7 @@ def load_shots(
 
 
 def _given(run: RunData, keys: set[str]) -> dict[str, str]:
-    """Where the images lie that another tool restored, by key; their records do not say it, but the plan does."""
+    """Return where images lie that another tool restored, by key; their records do not say it, but the plan does."""
     if not run.recipe.given or run.status.plan is None:
         return {}
     return {row.key: row.restored for row in run.status.plan.rows() if row.key in keys and row.restored is not None}
@@ -235,7 +235,7 @@ def _encode(shot: Shot, side: int, quality: int) -> Encoded:
 
 
 def _orientation(image: codecs.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 (upright) where there is none."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) where there is none."""
     if not image.metadata.exif:
         return 1
     try:

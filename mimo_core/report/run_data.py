@@ -63,13 +63,13 @@ class RunData:
         return bool(self.table.num_rows < self.status.statistics.images)
 
     def texts(self, name: str) -> list[str | None]:
-        """A column of text, all None where the records do not have it."""
+        """Return a column of text, all None where the records do not have it."""
         if name not in self.table.column_names:
             return [None] * self.table.num_rows
         return list(self.table[name].to_pylist())
 
     def values(self, name: str) -> Values:
-        """A column of numbers as float64; NaN where a record has none."""
+        """Return a column of numbers as float64; NaN where a record has none."""
         if name not in self.table.column_names:
             return np.full(self.table.num_rows, math.nan)
         column = self.table[name].cast(pa.float64())
@@ -83,7 +83,7 @@ class RunData:
         return np.asarray(ticks.to_numpy(), dtype=np.float64) / 1e6
 
     def has(self, name: str) -> bool:
-        """Whether any record has a finite value in this column."""
+        """Return whether any record has a finite value in this column."""
         return bool(np.isfinite(self.values(name)).any())
 
 
@@ -113,7 +113,7 @@ def read_run(store: Store, label: str, most_rows: int = MOST_ROWS) -> RunData:
 
 
 def labels_of(stores: Sequence[Store]) -> list[str]:
-    """Short names for runs: the last segments of their places, as many as tell them apart."""
+    """Return short names for runs: the last segments of their places, as many as tell them apart."""
     segments = [str(store).rstrip("/").split("/") for store in stores]
     depth = 1
     while depth < max(map(len, segments)):

@@ -61,7 +61,7 @@ def _take(choices: Sequence[Choice], places: np.ndarray[tuple[int], np.dtype[np.
 
 
 def _common(runs: Sequence[RunData]) -> list[Choice]:
-    """The images that all runs have restored, in the order of the first."""
+    """Return the images that all runs have restored, in the order of the first."""
     rows = [
         {key: row for row, (key, status) in enumerate(zip(run.texts("key"), run.texts("status"), strict=True))
          if status == "restored"}
@@ -71,7 +71,7 @@ def _common(runs: Sequence[RunData]) -> list[Choice]:
 
 
 def _ranked(runs: Sequence[RunData], choices: Sequence[Choice]) -> tuple[Values, tuple[str, ...]]:
-    """A number for each choice, by which they are shown, and the titles of the groups from high to low."""
+    """Return a number for each choice, by which they are shown, and the titles of the groups from high to low."""
     if len(runs) > 1:
         scores = np.stack([run.values("psnr")[[one.rows[place] for one in choices]] for place, run in enumerate(runs)])
         usable = np.isfinite(scores).all(axis=0)

@@ -51,7 +51,7 @@ def pace_chart(pace: Pace) -> Chart:
 
 
 def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
-    """Where the time went: mean milliseconds of each stage, for each run by its label."""
+    """Return a chart of where the time went: mean milliseconds of each stage, for each run by its label."""
     rows: Rows = []
     for label, means in stages.items():
         total = sum(means.values())

@@ -24,7 +24,7 @@ _BAR = 26
 
 
 def is_sweep(store: Store) -> bool:
-    """Whether the folder holds a sweep."""
+    """Return whether the folder holds a sweep."""
     return store.exists(NAME)
 
 
@@ -155,7 +155,7 @@ def _speed_chart(number: int, data: str, done: Sequence[Done]) -> Chart | None:
 
 
 def _difference_chart(number: int, data: str, done: Sequence[Done]) -> Chart | None:
-    """The difference in PSNR of every cell to its baseline, with its interval."""
+    """Return a chart of the difference in PSNR of every cell to its baseline, with its interval."""
     rows: Rows = []
     for result, _ in done:
         difference = result.differences.get("psnr")
@@ -201,7 +201,7 @@ def _difference_chart(number: int, data: str, done: Sequence[Done]) -> Chart | N
 
 
 def _images(store: Store, done: Sequence[Done], pictures: int, tick: Callable[[int], None]) -> Section | None:
-    """The pictures of the cell that differs most from its baseline, beside those of the baseline."""
+    """Return the pictures of the cell that differs most from its baseline, beside those of the baseline."""
     compared = [result for result, _ in done if "psnr" in result.differences]
     if compared:
         most = max(compared, key=lambda result: abs(result.differences["psnr"].mean))

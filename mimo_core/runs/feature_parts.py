@@ -21,12 +21,12 @@ _SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), *(pa.field(ki
 
 
 def part_name(number: int, sha256: str) -> str:
-    """The key of the side part of a shard; by its content, so that one can be written while another is committed."""
+    """Return the key of a shard's side part; by its content, so that one can be written while another is committed."""
     return f"{FOLDER}/part-{number:08d}-{sha256[:16]}.parquet"
 
 
 def write_features(store: Store, number: int, rows: Iterable[tuple[str, Features]]) -> str:
-    """Write the side part of a shard; returns the SHA-256 (hexadecimal) of its file.
+    """Write the side part of a shard and return the SHA-256 (hexadecimal) of its file.
 
     Args:
         store: the run's folder.
@@ -47,7 +47,7 @@ def write_features(store: Store, number: int, rows: Iterable[tuple[str, Features
 
 
 def read_features(store: Store, number: int, sha256: str) -> dict[str, Features]:
-    """The features of a shard by key.
+    """Return the features of a shard by key.
 
     Args:
         store: the run's folder.
@@ -91,7 +91,7 @@ class FeatureSet:
     """The features of a whole run, in the order of keys whatever the order of the plan."""
 
     def __init__(self, store: Store, parts: Iterable[tuple[int, str]]) -> None:
-        """`parts`: number of each shard with the SHA-256 of its side part."""
+        """Take `parts`: the number of each shard with the SHA-256 of its side part."""
         self._store = store
         self._hashes = dict(parts)
         places = [
@@ -104,7 +104,7 @@ class FeatureSet:
         return len(self._keys)
 
     def rows(self, kind: str) -> Iterator[Array]:
-        """The features of one of KINDS in blocks of (N, 2048), in the order of keys; one shard is in memory where the
+        """Yield features of one of KINDS in blocks of (N, 2048), in the order of keys; one shard is in memory where the
         plan has that order, else all of them.
         """
         if self._sorted:

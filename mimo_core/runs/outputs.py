@@ -33,11 +33,11 @@ class OutputNames:
         return self.output_format != "same"
 
     def changes(self, key: str) -> bool:
-        """Whether the output's extension differs from the key's."""
+        """Return whether the output's extension differs from the key's."""
         return self.may_meet and extension(key).lower() not in EXTENSIONS[self.output_format]
 
     def preferred(self, key: str) -> str:
-        """The output of a key that shares its stem with no other: `a.jpg` gives `images/a.png`."""
+        """Return the output of a key that shares its stem with no other: `a.jpg` gives `images/a.png`."""
         from mimo_core.images.extensions import IMAGE_EXTENSIONS
 
         if not self.changes(key):
@@ -48,5 +48,5 @@ class OutputNames:
         return f"{FOLDER}/{stem}{EXTENSIONS[self.output_format][0]}"
 
     def distinct(self, key: str) -> str:
-        """The output of a key whose preferred one another has: `a.jpg` gives `images/a.jpg.png`."""
+        """Return the output of a key whose preferred one another has: `a.jpg` gives `images/a.jpg.png`."""
         return f"{FOLDER}/{key}{EXTENSIONS[self.output_format][0]}"

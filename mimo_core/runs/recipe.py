@@ -63,7 +63,7 @@ class Recipe(BaseModel):
         return self.model_name + (f", mean of {self.ensemble} rotations" if self.ensemble > 1 else "")
 
     def described(self, device: str = "") -> str:
-        """What restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
+        """Return what restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
         if self.given:
             return self.model_name
         return f"{self.method}, {self.engine} {self.precision} on {device or self.device_type}"

@@ -76,10 +76,10 @@ class Record:
 
 
 def _text(value: str) -> str:
-    """Text that Parquet can hold: letters that are no Unicode are escaped."""
+    """Return text that Parquet can hold: letters that are no Unicode are escaped."""
     return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def now() -> datetime:
-    """The present as records store it (UTC, microseconds)."""
+    """Return the present as records store it (UTC, microseconds)."""
     return datetime.now(timezone.utc)

@@ -77,24 +77,24 @@ SCHEMA: pa.Schema = pa.schema(
 
 
 def part_name(number: int) -> str:
-    """The key of a shard's part; the same number as the shard's."""
+    """Return the key of a shard's part; the same number as the shard's."""
     return f"{FOLDER}/part-{number:08d}.parquet"
 
 
 def part_number(key: str) -> int | None:
-    """The number of the part with this key, None for any other file."""
+    """Return the number of the part with this key, None for any other file."""
     name = key.removeprefix(f"{FOLDER}/part-").removesuffix(".parquet")
     return int(name) if name.isdigit() and part_name(int(name)) == key else None
 
 
 def to_table(records: Iterable[Record]) -> pa.Table:
-    """The records as a table of SCHEMA."""
+    """Return the records as a table of SCHEMA."""
     rows = list(records)
     return pa.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, schema=SCHEMA)
 
 
 def from_table(table: pa.Table) -> list[Record]:
-    """The records of a table; columns of a newer schema are left out, missing ones are None."""
+    """Return the records of a table; columns of a newer schema are left out, missing ones are None."""
     known = {column.name for column in fields(Record)}
     return [Record(**{name: value for name, value in row.items() if name in known}) for row in table.to_pylist()]
 
@@ -107,7 +107,7 @@ def write_part(
     *,
     replace: bool = True,
 ) -> Statistics | None:
-    """Commit a shard's records at once; returns their statistics, or None where a part is there and stays.
+    """Commit a shard's records at once and return their statistics, or None where a part is there and stays.
 
     With `replace` the part takes the place of one that is there; without it exactly one of any contenders commits.
 
@@ -130,7 +130,7 @@ def write_part(
 
 
 def read_part(store: Store, number: int) -> list[Record]:
-    """The records of a committed part, in the order of its shard.
+    """Return the records of a committed part, in the order of its shard.
 
     Raises:
         ImageError: NOT_FOUND where the shard is not committed.
@@ -140,7 +140,11 @@ def read_part(store: Store, number: int) -> list[Record]:
 
 
 def read_part_table(store: Store, number: int) -> pa.Table:
-    """A committed part as a table; errors as `read_part`."""
+    """Return a committed part as a table.
+
+    Raises:
+        ImageError, SystemFailure: see `read_part`.
+    """
     data = store.read(part_name(number))
     try:
         return pq.read_table(pa.BufferReader(data))
@@ -176,7 +180,11 @@ def _part_or_none(store: Store, number: int) -> pa.Table | None:
 
 
 def read_footer(store: Store, number: int) -> tuple[Statistics, dict[str, str]]:
-    """The statistics and the other metadata of a part, from its footer alone; errors as `read_part`."""
+    """Return the statistics and the other metadata of a part, from its footer alone.
+
+    Raises:
+        ImageError, SystemFailure: see `read_part`.
+    """
     with store.open(part_name(number)) as file:
         try:
             metadata = pq.read_metadata(file).metadata or {}
@@ -195,7 +203,7 @@ def _damaged(store: Store, number: int, error: Exception) -> SystemFailure:
 
 
 def part_numbers(store: Store) -> Iterator[int]:
-    """The numbers of all committed parts, rising, streaming."""
+    """Yield the numbers of all committed parts, rising."""
     for entry in store.list(FOLDER):
         number = part_number(entry.key)
         if number is not None:
@@ -203,7 +211,7 @@ def part_numbers(store: Store) -> Iterator[int]:
 
 
 def scan(store: Store, *, numbers: Iterable[int] | None = None, threads: int = 16) -> Statistics:
-    """The statistics of the whole run (or of these parts) from footers alone, read by several threads.
+    """Return the statistics of the whole run (or of these parts) from footers alone, read by several threads.
 
     A part that vanishes meanwhile (a run that is started over) is left out.
     """

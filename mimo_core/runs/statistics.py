@@ -92,7 +92,7 @@ class Statistics:
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Statistics:
-        """The statistics of some records."""
+        """Return the statistics of some records."""
         rows = list(records)
         restored = [row for row in rows if row.status == "restored"]
         failed = [row for row in rows if row.status == "failed"]
@@ -144,7 +144,7 @@ class Statistics:
         return Statistics(**merged)
 
     def mean(self, score: str) -> float | None:
-        """The mean of a score over its finite values, None without any; see `scores[...]` for the infinite ones."""
+        """Return the mean of a score over its finite values, None without any; `scores[...]` has the infinite ones."""
         return self.scores.get(score, Mean()).finite_mean
 
     def to_json(self) -> dict[str, Any]:
@@ -162,7 +162,7 @@ class Statistics:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Statistics:
-        """The inverse of `to_json`; names that a newer version added are left out."""
+        """Return the inverse of `to_json`; names that a newer version added are left out."""
         known = {item.name for item in fields(cls)}
         values = {name: value for name, value in plain.items() if name in known}
         values["scores"] = {key: Mean(*parts) for key, parts in values.get("scores", {}).items()}

@@ -1,4 +1,4 @@
-"""The single door to storage: stores (folders and buckets), single URLs, and the names of both."""
+"""Storage: stores (folders and buckets), single URLs, and the names of both."""
 
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries

@@ -22,12 +22,12 @@ class S3Prefix:
     """The backend for `s3://bucket/prefix`. Keys are taken raw; `Store` has checked those it lets through."""
 
     def __init__(self, path: str, retries: Retries) -> None:
-        """`path` is `bucket/prefix`; nothing is asked of the server yet."""
+        """Take `bucket/prefix` as `path`; nothing is asked of the server yet."""
         self.bucket, self.prefix = _split_bucket(path)
         self._retries = retries
 
     def show(self, key: str) -> str:
-        """The URL of `key` as messages show it."""
+        """Return the URL of `key` as messages show it."""
         return f"s3://{self.bucket}/{self._full(key)}"
 
     def _full(self, key: str) -> str:
@@ -36,7 +36,7 @@ class S3Prefix:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def fetch(self, key: str, max_bytes: int | None) -> tuple[bytes, Entry]:
-        """The bytes and the entry of an object, in one request."""
+        """Return the bytes and the entry of an object, in one request."""
 
         async def act(fs: Any) -> tuple[bytes, Entry]:
             answer = await call(fs, "get_object", Bucket=self.bucket, Key=self._full(key))
@@ -62,7 +62,7 @@ class S3Prefix:
         return self._run(act, key)
 
     def info(self, key: str) -> Entry | None:
-        """The entry of an existing object, else None."""
+        """Return the entry of an existing object, else None."""
 
         async def act(fs: Any) -> Entry | None:
             try:
@@ -80,7 +80,7 @@ class S3Prefix:
     # -- listing ----------------------------------------------------------------------------------------------------
 
     def entries(self, folder: str, recursive: bool, folders: bool, start_after: str) -> Iterator[Entry]:
-        """Entries below `folder` in the server's order; the next page is asked for while one is used."""
+        """Yield entries below `folder` in the server's order; the next page is asked for while one is used."""
         from fsspec.asyn import get_loop
 
         fs = filesystem()
@@ -236,7 +236,7 @@ class S3Prefix:
 
 
 def _split_bucket(path: str) -> tuple[str, str]:
-    """(bucket, prefix); the bucket of an access point is its whole ARN."""
+    """Return (bucket, prefix); the bucket of an access point is its whole ARN."""
     parts = path.split("/")
     length = 1
     if path.startswith("arn:") and parts[0].endswith(":accesspoint"):

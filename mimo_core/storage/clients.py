@@ -11,7 +11,7 @@ _inherited: list[dict[Hashable, Any]] = []
 
 
 def client(settings: Hashable, make: Callable[[], Any]) -> Any:
-    """This process's client for these settings, made at first use."""
+    """Return this process's client for these settings, made at first use."""
     found = _clients.get(settings)
     if found is not None:
         return found

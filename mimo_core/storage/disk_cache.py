@@ -10,7 +10,7 @@ CACHE_VARIABLE = "MIMO_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where downloaded weights lie: $MIMO_CACHE, else `mimo-restore` in $XDG_CACHE_HOME or ~/.cache."""
+    """Return where downloaded weights lie: $MIMO_CACHE, else `mimo-restore` in $XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mimo-restore"

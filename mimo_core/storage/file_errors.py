@@ -46,7 +46,7 @@ class Retries:
     cap_s: float = 8.0
 
     def wait(self, attempt: int) -> float:
-        """Seconds to wait after the failed attempt number `attempt` (from 0)."""
+        """Return seconds to wait after the failed attempt number `attempt` (from 0)."""
         # Jitter keeps hundreds of workers that met the same outage from returning in the same instant.
         return min(self.first_s * 2.0**attempt, self.cap_s) * random.uniform(0.5, 1.0)
 
@@ -63,12 +63,12 @@ class Retries:
 
 
 def is_transient_os_error(error: BaseException) -> bool:
-    """Whether a local operation's error may pass by itself."""
+    """Return whether a local operation's error may pass by itself."""
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS
 
 
 def read_fault(error: OSError, name: str) -> MimoError:
-    """The error of the program for a failed local read of `name` (a path or redacted URL)."""
+    """Return the error of the program for a failed local read of `name` (a path or redacted URL)."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return SystemFailure(ErrorKind.STORAGE, f"{name}: {_SYSTEM_ERRNOS[error.errno]}")
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -85,7 +85,7 @@ def read_fault(error: OSError, name: str) -> MimoError:
 
 
 def write_fault(error: OSError, name: str, *, whole_store: bool = False) -> MimoError:
-    """The error of the program for a failed local write of `name`; `whole_store`: nothing can be written there."""
+    """Return the error of the program for a failed local write of `name`; `whole_store`: nothing can be written."""
     if error.errno in _SYSTEM_ERRNOS:
         return SystemFailure(ErrorKind.WRITE, f"{name}: {_SYSTEM_ERRNOS[error.errno]}")
     if isinstance(error, PermissionError):

@@ -40,7 +40,7 @@ class LocalFolder:
         self._retries = retries
 
     def show(self, key: str) -> str:
-        """The path of `key` as messages show it."""
+        """Return the path of `key` as messages show it."""
         return self._path(key)
 
     def _path(self, key: str) -> str:
@@ -49,7 +49,7 @@ class LocalFolder:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def fetch(self, key: str, max_bytes: int | None) -> tuple[bytes, Entry]:
-        """The bytes and the entry of a regular file; links to files are followed."""
+        """Return the bytes and the entry of a regular file; links to files are followed."""
         path = self._path(key)
 
         def act() -> tuple[bytes, Entry]:
@@ -75,7 +75,7 @@ class LocalFolder:
         return self._reading(act, path)
 
     def info(self, key: str) -> Entry | None:
-        """The entry of an existing regular file, else None."""
+        """Return the entry of an existing regular file, else None."""
         path = self._path(key)
 
         def act() -> Entry | None:
@@ -100,7 +100,7 @@ class LocalFolder:
     # -- listing ----------------------------------------------------------------------------------------------------
 
     def entries(self, folder: str, recursive: bool, folders: bool, start_after: str) -> Iterator[Entry]:
-        """Entries below `folder` in the order of their keys' bytes, as a bucket would list them.
+        """Yield entries below `folder` in the order of their keys' bytes, as a bucket would list them.
 
         One folder's names are held at a time on each level. Links to files and folders are followed; a folder that is
         its own ancestor is not entered again. What is neither a file nor a folder has size None, as has a dangling

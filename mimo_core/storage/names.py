@@ -35,13 +35,13 @@ class Location:
 
 
 def scheme_of(url: str) -> str:
-    """The lower-case scheme of a URL; "file" for a plain path."""
+    """Return the lower-case scheme of a URL; "file" for a plain path."""
     match = _SCHEME.match(url)
     return match.group(1).lower() if match else "file"
 
 
 def is_local(url: str) -> bool:
-    """Whether a URL or path names something on this machine's file system."""
+    """Return whether a URL or path names something on this machine's file system."""
     return scheme_of(url) == "file"
 
 
@@ -84,7 +84,7 @@ def _local_path(url: str) -> str:
 
 
 def redact(url: str) -> str:
-    """A URL as it may be shown and stored: without user names, passwords, query strings and fragments.
+    """Return a URL as it may be shown and stored: without user names, passwords, query strings and fragments.
 
     Plain paths come back as they are. In schemes whose names may hold a `?` (s3, file, memory), a query string is taken
     away only where it holds something that looks like a credential.
@@ -109,7 +109,7 @@ def _without_secret_query(text: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """A message as it may be shown and stored: every URL in it redacted."""
+    """Return a message as it may be shown and stored: every URL in it redacted."""
     return _URL_IN_TEXT.sub(lambda match: redact(match.group(0)), text)
 
 
@@ -150,12 +150,12 @@ def _fault_of_key(key: str) -> str:
 
 
 def is_key(key: str) -> bool:
-    """Whether `check_key` would accept the key."""
+    """Return whether `check_key` would accept the key."""
     return not _fault_of_key(key)
 
 
 def safe_key(name: str) -> str:
-    """The key for a name found in storage: the name itself, or, where it cannot be a key, its faults percent-escaped.
+    """Return the key for a name found in storage: the name itself, or one with what no key may hold percent-escaped.
 
     `../x.png` becomes `%2E%2E/x.png`, a backslash `%5C`, a byte that is no UTF-8 its `%XX`. Two names may in theory
     meet in one key; a plan refuses duplicate keys by name.
@@ -188,7 +188,7 @@ codecs.register_error("_mimo_percent", _percent)
 
 
 def join(base: str, key: str) -> str:
-    """The URL or path of `key` below the folder `base`; keys that would leave it are refused as in `check_key`.
+    """Return the URL or path of `key` below the folder `base`; keys that would leave it are refused as in `check_key`.
 
     For http(s) the key is percent-encoded and a query string of `base` (a shared access signature) is kept; elsewhere
     characters are taken as they are.
@@ -198,7 +198,7 @@ def join(base: str, key: str) -> str:
 
 
 def join_raw(base: str, name: str) -> str:
-    """As `join`, for a name found in storage below `base`, which may not be a valid key.
+    """Do as `join`, for a name found in storage below `base`, which may not be a valid key.
 
     A local name that is not Unicode gives a percent-encoded `file://` URL, so that the result can be stored as text.
     """
@@ -223,7 +223,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def extension(key: str) -> str:
-    """The extension of a key's last segment with its dot, as it is written; empty where there is none."""
+    """Return the extension of a key's last segment with its dot, as it is written; empty where there is none."""
     name = key.rpartition("/")[2]
     stem, dot, end = name.rpartition(".")
     return dot + end if stem.strip(".") else ""

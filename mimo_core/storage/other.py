@@ -25,12 +25,12 @@ class WebFolder:
     """The read-only backend for http(s); presigned addresses are used as they are and shown without their query."""
 
     def __init__(self, url: str, retries: Retries) -> None:
-        """`url` may be one file's address, read under the empty key."""
+        """Take a URL, which may be one file's address, read under the empty key."""
         self._url = url
         self._retries = retries
 
     def show(self, key: str) -> str:
-        """The address of `key` as messages show it."""
+        """Return the address of `key` as messages show it."""
         return redact(self._address(key))
 
     def _address(self, key: str) -> str:
@@ -40,7 +40,7 @@ class WebFolder:
         return parts._replace(path=parts.path.rstrip("/") + "/" + quote(key)).geturl()
 
     def fetch(self, key: str, max_bytes: int | None) -> tuple[bytes, Entry]:
-        """The body and the entry (etag) of a GET."""
+        """Return the body and the entry (etag) of a GET."""
         name = self.show(key)
 
         async def act(fs: Any) -> tuple[bytes, Entry]:
@@ -72,7 +72,7 @@ class WebFolder:
         return self._run(act, self.show(key))
 
     def info(self, key: str) -> Entry | None:
-        """The entry of an existing address, else None. A GET that is not read, for a presigned one allows no HEAD."""
+        """Return the entry of an existing address, else None, by a GET that is not read: some allow no HEAD."""
 
         async def act(fs: Any) -> Entry | None:
             session = await fs.set_session()
@@ -190,7 +190,7 @@ class FsspecFolder:
     """The backend for every other fsspec URL; needs the package of its scheme (gcsfs, adlfs, ...)."""
 
     def __init__(self, scheme: str, url: str, retries: Retries) -> None:
-        """Refuses schemes whose package is not installed."""
+        """Refuse schemes whose package is not installed."""
         self._scheme = scheme
         self._url = url
         self._retries = retries
@@ -213,11 +213,11 @@ class FsspecFolder:
         return f"{root}/{key}" if key else root
 
     def show(self, key: str) -> str:
-        """The URL of `key` as messages show it."""
+        """Return the URL of `key` as messages show it."""
         return redact(f"{self._url}/{key}" if key else self._url)
 
     def fetch(self, key: str, max_bytes: int | None) -> tuple[bytes, Entry]:
-        """The bytes and the entry of a file."""
+        """Return the bytes and the entry of a file."""
         entry = self.info(key)
         if entry is None:
             raise ImageError(ErrorKind.NOT_FOUND, f"{self.show(key)}: no such file")
@@ -234,7 +234,7 @@ class FsspecFolder:
         return data
 
     def info(self, key: str) -> Entry | None:
-        """The entry of an existing file, else None."""
+        """Return the entry of an existing file, else None."""
 
         def act() -> Entry | None:
             try:
@@ -246,7 +246,7 @@ class FsspecFolder:
         return self._reading(act, key)
 
     def entries(self, folder: str, recursive: bool, folders: bool, start_after: str) -> Iterator[Entry]:
-        """Entries below `folder`, sorted within each folder as their keys' bytes are."""
+        """Yield entries below `folder`, sorted within each folder as their keys' bytes are."""
         prefix = f"{folder}/" if folder else ""
         path = self._path(folder)
 

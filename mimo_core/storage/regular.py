@@ -18,7 +18,7 @@ _KINDS = (
 
 
 def open_regular(path: str) -> int:
-    """A descriptor to read a regular file; anything else is NOT_AN_IMAGE and never opened."""
+    """Return a descriptor to read a regular file; anything else is NOT_AN_IMAGE and never opened."""
     # Looked at before it is opened, for opening alone can hang (FIFO) or act (tape, watchdog); and opened without
     # blocking, for it may be exchanged in between.
     _refuse_special(path, os.stat(path).st_mode)
@@ -44,7 +44,7 @@ def refuse_larger(path: str, size: int, max_bytes: int | None) -> None:
 
 
 def entry_of(key: str, status: os.stat_result) -> Entry:
-    """The entry that a file's status gives."""
+    """Return the entry that a file's status gives."""
     if not stat.S_ISREG(status.st_mode):
         return Entry(key, None, None)
     return Entry(key, status.st_size, str(status.st_mtime_ns))

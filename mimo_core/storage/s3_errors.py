@@ -60,7 +60,7 @@ _CREDENTIAL_NAMES = frozenset(
 
 
 def code_of(error: BaseException) -> tuple[str, int]:
-    """The server's error code and HTTP status behind an exception; ("", 0) where no server answered."""
+    """Return the server's error code and HTTP status behind an exception; ("", 0) where no server answered."""
     for cause in (error, error.__cause__):
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
@@ -70,7 +70,7 @@ def code_of(error: BaseException) -> tuple[str, int]:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether another try may succeed: throttling, the server's own errors, the network."""
+    """Return whether another try may succeed: throttling, the server's own errors, the network."""
     code, status = code_of(error)
     if code or status:
         return code in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
@@ -85,7 +85,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def s3_fault(error: Exception, name: str, bucket: str, doing: str) -> MimoError:
-    """The error of the program for a failed request; `name` is the URL, `doing` one of "read", "write" and "list"."""
+    """Return the program's error for a failed request; `name` is the URL, `doing` one of "read", "write" and "list"."""
     code, status = code_of(error)
     kind = type(error).__name__
     failed = ErrorKind.WRITE if doing == "write" else ErrorKind.STORAGE

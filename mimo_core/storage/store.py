@@ -1,4 +1,4 @@
-"""The single door to storage: a folder anywhere, read, written and listed by keys."""
+"""A folder on a disk, in a bucket or on the web, read, written and listed by keys."""
 
 import io
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class Store:
     """
 
     def __init__(self, url: str, *, retries: Retries | None = None) -> None:
-        """Refuses URLs that name nothing or carry credentials (UsageError); asks nothing of the storage yet."""
+        """Refuse URLs that name nothing or carry credentials (UsageError); nothing is asked of the storage yet."""
         self._retries = retries or Retries()
         location = locate(url)
         self.url: str = location.path if location.scheme == "file" else url.rstrip("/")
@@ -60,15 +60,15 @@ class Store:
         self._backend = _backend(self.url, self._retries)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travels as its URL and patience."""
+        """Reduce it to its URL and how often it tries again."""
         return _open, (self.url, self._retries)
 
     def __str__(self) -> str:
-        """The URL as messages may show it."""
+        """Return the URL as messages may show it."""
         return redact(self.url)
 
     def __repr__(self) -> str:
-        """As `str`, named."""
+        """Return what `str` does, named."""
         return f"Store({str(self)!r})"
 
     def __eq__(self, other: object) -> bool:
@@ -85,23 +85,31 @@ class Store:
         return Path(self.url) if self.is_local else None
 
     def show(self, key: str = "") -> str:
-        """The path or URL of a key as messages may show it."""
+        """Return the path or URL of a key as messages may show it."""
         return self._backend.show(key)
 
     def url_of(self, name: str) -> str:
-        """The absolute path or URL of a key or of a name that `list` gave, fit for `read_url` on any machine."""
+        """Return the absolute path or URL of a key or of a name that `list` gave, fit for `read_url` on any machine."""
         return join_raw(self.url, name)
 
     def read(self, key: str, *, max_bytes: int | None = None) -> bytes:
-        """The bytes of a file; TOO_LARGE without reading where it has more than `max_bytes`."""
+        """Return the bytes of a file.
+
+        Args:
+            key: of the file.
+            max_bytes: most bytes that it may have.
+
+        Raises:
+            ImageError: NOT_FOUND, NO_PERMISSION, or TOO_LARGE, which is found before anything is read.
+        """
         return self.fetch(key, max_bytes=max_bytes)[0]
 
     def fetch(self, key: str, *, max_bytes: int | None = None) -> tuple[bytes, Entry]:
-        """The bytes of a file together with the size and version that they had."""
+        """Return the bytes of a file together with the size and version that they had."""
         return self._backend.fetch(check_key(key), max_bytes)
 
     def open(self, key: str) -> io.BufferedReader:
-        """A file to read in pieces and to seek in, buffered; for what is too large for `read`."""
+        """Open a file to read in pieces and to seek in, buffered; for what is too large for `read`."""
         return open_backend(self._backend, check_key(key))
 
     def info(self, key: str) -> Entry | None:
@@ -109,11 +117,15 @@ class Store:
         return self._backend.info(check_key(key))
 
     def exists(self, key: str) -> bool:
-        """Whether there is such a file (folders do not count)."""
+        """Return whether there is such a file (folders do not count)."""
         return self.info(key) is not None
 
     def size(self, key: str) -> int:
-        """The size of a file in bytes; NOT_FOUND where there is none."""
+        """Return the size of a file in bytes.
+
+        Raises:
+            ImageError: NOT_FOUND where there is none.
+        """
         entry = self.info(key)
         if entry is None or entry.size is None:
             raise ImageError(ErrorKind.NOT_FOUND, f"{self.show(key)}: no such file")
@@ -122,7 +134,7 @@ class Store:
     def list(
         self, folder: str = "", *, recursive: bool = True, folders: bool = False, start_after: str = ""
     ) -> Iterator[Entry]:
-        """The files below `folder`, streaming, nothing where it is missing.
+        """Yield the files below `folder`, nothing where it is missing.
 
         Sorted by the UTF-8 bytes of their keys on a local disk; a bucket's come in its server's order, which on
         Amazon's general-purpose buckets is the same, and on every other one at least is the same each time.
@@ -133,7 +145,7 @@ class Store:
         return self._backend.entries(check_key(folder) if folder else "", recursive, folders, start_after)
 
     def write(self, key: str, data: Data) -> Entry:
-        """Write a file at once: readers see the old or the new bytes, never a part. Returns its size and version."""
+        """Write a file at once and return its size and version: readers see the old or the new bytes, never a part."""
         return self._backend.write(check_key(key), data)
 
     def create(self, key: str, data: Data) -> bool:
@@ -164,11 +176,11 @@ class Store:
         self._backend.delete_tree(check_key(folder))
 
     def remove_leftovers(self, older_than_s: float = 0.0) -> int:
-        """Remove what interrupted writes left behind; returns how many files. Writers at work keep theirs."""
+        """Remove what interrupted writes left behind, not what writers at work have, and return how many files."""
         return self._backend.remove_leftovers(older_than_s)
 
     def overlaps(self, other: "Store") -> bool:
-        """Whether one of both folders is, or lies in, the other; links are resolved."""
+        """Return whether one of both folders is, or lies in, the other; links are resolved."""
         mine, its = locate(self.url), locate(other.url)
         if mine.scheme != its.scheme:
             return False
@@ -184,7 +196,7 @@ def _open(url: str, retries: Retries) -> Store:
 
 
 def read_url(url: str, *, max_bytes: int | None = None, retries: Retries | None = None) -> tuple[bytes, Entry]:
-    """The bytes, size and version of one file by its absolute path or URL (presigned ones included).
+    """Return the bytes, size and version of one file by its absolute path or URL (presigned ones included).
 
     The entry's key is the URL, redacted.
     """
@@ -203,7 +215,8 @@ def info_url(url: str, *, retries: Retries | None = None) -> Entry | None:
 def write_url(url: str, data: Data, *, retries: Retries | None = None) -> Entry:
     """Write one file by its path or URL at once: readers see the old or the new bytes, never a part.
 
-    Returns its size and version, its key being the URL, redacted.
+    Returns:
+        Its size and version; the entry's key is the URL, redacted.
     """
     backend, key = _single(url, retries)
     entry = backend.write(key, data)
@@ -211,7 +224,7 @@ def write_url(url: str, data: Data, *, retries: Retries | None = None) -> Entry:
 
 
 def open_url(url: str, *, retries: Retries | None = None) -> io.BufferedReader:
-    """One file by its path or URL, to read in pieces and to seek in."""
+    """Open one file by its path or URL, to read in pieces and to seek in."""
     backend, key = _single(url, retries)
     return open_backend(backend, key)
 
@@ -276,7 +289,7 @@ class _Pieces(io.RawIOBase):
 
 
 def open_backend(backend: _Backend, key: str) -> io.BufferedReader:
-    """A buffered reader over ranges of one file."""
+    """Return a buffered reader over ranges of one file."""
     entry = backend.info(key)
     if entry is None or entry.size is None:
         backend.fetch_range(key, 0, 1)

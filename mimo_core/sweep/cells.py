@@ -39,7 +39,7 @@ class Cell:
 
 
 def expand(sweep: SweepConfig, output: str) -> list[Cell]:
-    """The cells of a sweep, each once, in an order in which neighbours share sessions, and then images.
+    """Return the cells of a sweep, each once, in an order in which neighbours share sessions, and then images.
 
     Raises:
         UsageError: nothing is left of them, an option has a value that it cannot have, or no cell is the baseline.
@@ -58,7 +58,7 @@ def expand(sweep: SweepConfig, output: str) -> list[Cell]:
 
 
 def baseline_of(cell: Cell, sweep: SweepConfig, cells: list[Cell]) -> Cell | None:
-    """The cell that differs from this one in the baseline's values alone; itself where it has them, None without."""
+    """Return the cell that differs from this in the baseline's values alone; itself where it has them, None without."""
     if sweep.baseline is None:
         return None
     wanted = _config(sweep, {**cell.choices, **sweep.baseline}, cell.config.output)
@@ -67,12 +67,12 @@ def baseline_of(cell: Cell, sweep: SweepConfig, cells: list[Cell]) -> Cell | Non
 
 
 def describe(choices: Mapping[str, Choice]) -> str:
-    """Choices in words, for messages."""
+    """Return choices in words, for messages."""
     return ", ".join(f"{key} {redact(str(value))}" for key, value in choices.items())
 
 
 def short_weights(source: str) -> str:
-    """What weights are called for short: `tuned` for `out/tuned/weights.safetensors`, `best` for `out/best.pkl`."""
+    """Return a short name for weights: `tuned` for `out/tuned/weights.safetensors`, `best` for `out/best.pkl`."""
     folder, _, file = redact(source).rstrip("/").rpartition("/")
     stem = re.sub(r"\.(safetensors|pkl|pth)$", "", file)
     return folder.rpartition("/")[2] if stem == "weights" and folder else stem
@@ -141,7 +141,7 @@ def _name(choices: Choices) -> str:
 
 
 def _part(key: str, text: str) -> tuple[str, bool]:
-    """What a name says of a choice, and whether that tells it from every other."""
+    """Return what a name says of a choice, and whether that tells it from every other."""
     short = short_weights(text) if key == "weights" else text
     slug = re.sub(r"[^A-Za-z0-9.-]+" if key != DATA else r"[^A-Za-z0-9._-]+", "-", short).strip("-.")
     if key not in _PLAIN or slug in _AMBIGUOUS:
@@ -154,7 +154,7 @@ def _text(value: Choice) -> str:
 
 
 def _ordered(cells: list[Cell]) -> list[Cell]:
-    """Cells of one session side by side, and within it of one data set; every other session goes back over the sets."""
+    """Sort cells by session, and within one by data set; every other session goes back over the sets."""
     sessions: dict[str, list[Cell]] = {}
     for cell in cells:
         key = json.dumps([str(getattr(cell.config, name)) for name in _SESSION])

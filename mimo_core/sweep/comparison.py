@@ -46,7 +46,7 @@ def paired_difference(cell: pa.Table, baseline: pa.Table, score: str) -> Differe
 
 
 def interval(differences: npt.NDArray[np.float64], seed: int = 0) -> Difference:
-    """The mean of some differences (n,) with its percentile bootstrap interval; the same numbers give the same one.
+    """Return the mean of differences (n,) with its percentile bootstrap interval; equal numbers give an equal one.
 
     Above 10,000 differences the interval is the normal one, which the bootstrap's approaches.
     """

@@ -50,7 +50,7 @@ class Figures:
 
 
 def read_figures(store: Store) -> Figures:
-    """The figures of a finished run.
+    """Return the figures of a finished run.
 
     Raises:
         UsageError: there is no finished run.
@@ -88,7 +88,7 @@ def read_scores(store: Store) -> pa.Table:
 
 
 def _restored(store: Store, columns: list[str]) -> pa.Table:
-    """Columns of the restored images' records, part after part."""
+    """Return columns of the restored images' records, part after part."""
     tables = [records.SCHEMA.empty_table().select(columns)]
     for number in records.part_numbers(store):
         table = records.read_part_table(store, number)
@@ -102,7 +102,7 @@ def _means(statistics: Statistics) -> dict[str, float]:
 
 
 def _shapes(restored: pa.Table, recipe: Recipe) -> Counter[tuple[int, int]]:
-    """How many images have each (height, width) as the network sees them."""
+    """Return how many images have each (height, width) as the network sees them."""
     if recipe.size is not None:
         return Counter({recipe.size: len(restored)}) if len(restored) else Counter()
     return Counter(zip(restored["height"].to_pylist(), restored["width"].to_pylist(), strict=True))

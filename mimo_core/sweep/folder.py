@@ -71,16 +71,16 @@ class SweepFolder:
             )
 
     def results(self) -> dict[str, Result]:
-        """The results so far, by name of the cell."""
+        """Return the results so far, by name of the cell."""
         document = self._read(RESULTS)
         return {} if document is None else {one["name"]: Result.from_json(one) for one in document["cells"]}
 
     def run_of(self, cell: Cell) -> Store:
-        """The folder of a cell's run."""
+        """Return the folder of a cell's run."""
         return Store(f"{self.store.url.rstrip('/')}/{FOLDER}/{cell.name}")
 
     def finish(self, cell: Cell) -> Result:
-        """The result of a cell whose run is finished; its records become part of the data set of all cells."""
+        """Return the result of a cell whose run is finished; its records become part of the data set of all cells."""
         run = self.run_of(cell)
         figures = read_figures(run)
         if not figures.restored:
@@ -95,7 +95,7 @@ class SweepFolder:
         return Result(cell.name, cell.choices, "done", figures=figures)
 
     def write(self, sweep: SweepConfig, cells: Sequence[Cell], results: Iterable[Result]) -> list[Result]:
-        """Compare every cell with its baseline and write results.json and the table; returns what was written."""
+        """Compare every cell with its baseline and write results.json and the table; return what was written."""
         by_name = {result.name: result for result in results}
         compared = [self._compared(sweep, cell, cells, by_name) for cell in cells if cell.name in by_name]
         document = {

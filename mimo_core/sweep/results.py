@@ -40,7 +40,7 @@ class Result:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> Result:
-        """The inverse of `to_json`."""
+        """Return the inverse of `to_json`."""
         figures = plain["figures"]
         return cls(
             name=plain["name"],

@@ -34,7 +34,7 @@ class Grid:
 
 
 def grid_of(results: Sequence[Result]) -> Grid:
-    """The table of the cells that were run."""
+    """Return the table of the cells that were run."""
     extra, columns, short = _extra(results), _columns(results), _short_names(results)
     compared = any(result.differences for result in results)
     titles = ["data", *extra, *(column.title for column in columns)]
@@ -53,7 +53,7 @@ def grid_of(results: Sequence[Result]) -> Grid:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The table as Markdown; cells that were not run follow with their reasons."""
+    """Return the table as Markdown; cells that were not run follow with their reasons."""
     grid = grid_of(results)
     lines = [_line(grid.titles), _line(["---" if words else "---:" for words in grid.words]), *map(_line, grid.rows)]
     left_out = [result for result in results if result.figures is None]
@@ -63,7 +63,7 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def comma_separated(results: Sequence[Result]) -> str:
-    """The table as CSV, every cell a line, with more figures than the Markdown has and none of them rounded."""
+    """Return the table as CSV, every cell a line, with more figures than the Markdown has and none of them rounded."""
     keys = list(dict.fromkeys(key for result in results for key in result.choices))
     figures = [name for name in Figures.__dataclass_fields__ if name != "scores"]
     scores = list(dict.fromkeys(name for result in results if result.figures for name in result.figures.scores))
@@ -104,7 +104,7 @@ def _columns(results: Sequence[Result]) -> list[_Column]:
 
 
 def _extra(results: Sequence[Result]) -> list[str]:
-    """The choices that differ between cells and that no other column tells."""
+    """Return the choices that differ between cells and that no other column tells."""
     keys = dict.fromkeys(key for result in results for key in result.choices if key not in _ELSEWHERE)
     found = [key for key in keys if len({_choice(result, key) for result in results}) > 1]
     if all(_choice(result, "weights") in ("", result.figures.model) for result in results if result.figures):
@@ -113,7 +113,7 @@ def _extra(results: Sequence[Result]) -> list[str]:
 
 
 def _short_names(results: Sequence[Result]) -> dict[str, str]:
-    """What each choice is called in the table: weights by their names where these tell them apart."""
+    """Return what each choice is called in the table: weights by their names where these tell them apart."""
     choices = {_choice(result, key): key for result in results for key in result.choices} | {"": ""}
     short = {value: short_weights(value) if key == "weights" else value for value, key in choices.items()}
     return {value: name if list(short.values()).count(name) == 1 else value for value, name in short.items()}
@@ -142,7 +142,7 @@ def _difference(result: Result, score: str, form: str) -> str:
 
 
 def _signed(value: float, form: str) -> str:
-    """A signed number; what rounds to nothing has no sign that would mean something."""
+    """Return a signed number; what rounds to nothing has no sign that would mean something."""
     text = format(value, f"+{form}")
     return "0" + text[2:] if float(text) == 0 else text
 

@@ -1,4 +1,4 @@
-"""Motion blur as a camera makes it: a shaken exposure of a scene in which things move, sensor noise, 8-bit values."""
+"""Motion blur as a camera makes it: a shaken exposure of a scene in which objects move, sensor noise, 8-bit values."""
 
 import math
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class Shake:
     """How cameras shake and sensors see; one draw of it makes one blurred photograph.
 
     Args:
-        min_extent: Smallest extent of the trajectory in pixels (the largest distance between two of its points).
-        max_extent: Largest extent in pixels. Extents are drawn between the two, uniformly.
-        rotation: Largest share of the extent that rotation adds at the image's corners; 0 leaves it out.
-        bend: How much the velocity changes during the exposure; 0 is a straight line at constant speed.
-        read_noise: Largest standard deviation of the noise in the dark, of linear light 0..1.
-        shot_noise: Largest variance of the noise per unit of linear light.
-        moving: Share of the scenes in which something moves on its own, over what the camera does.
-        encoded: Share of the exposures that are means of encoded values instead of light, without noise: so were the
+        min_extent: smallest extent of the trajectory in pixels (the largest distance between two of its points).
+        max_extent: largest extent in pixels. Extents are drawn between the two, uniformly.
+        rotation: largest share of the extent that rotation adds at the image's corners; 0 leaves it out.
+        bend: how much the velocity changes during the exposure; 0 is a straight line at constant speed.
+        read_noise: largest standard deviation of the noise in the dark, of linear light 0..1.
+        shot_noise: largest variance of the noise per unit of linear light.
+        moving: share of the scenes in which something moves on its own, over what the camera does.
+        encoded: share of the exposures that are means of encoded values instead of light, without noise: so were the
             blurred images of GoPro (its folder `blur`, not `blur_gamma`) and other sets of averaged frames made.
     """
 
@@ -57,7 +57,7 @@ class Shake:
 
 
 def to_linear(pixels: Pixels8) -> Linear:
-    """8-bit sRGB values as linear light 0..1 (IEC 61966-2-1), same shape."""
+    """Return 8-bit sRGB values as linear light 0..1 (IEC 61966-2-1), same shape."""
     return np.asarray(_LINEAR[pixels])
 
 
@@ -70,15 +70,15 @@ def to_srgb(linear: Linear) -> Pixels8:
 
 
 def trajectory(rng: np.random.Generator, extent: float, bend: float = 0.5) -> NDArray[np.float64]:
-    """A camera's path over one exposure, at equal intervals of time.
+    """Return a camera's path over one exposure, at equal intervals of time.
 
     The velocity is a constant plus a few slow random swings, so that the path is smooth, bends, slows down and
     sometimes turns back. Its centroid is the origin: the blur of a photograph tells nothing of a shift.
 
     Args:
-        rng: Source of chance; the same state gives the same path.
-        extent: Largest distance between two points of the path, in pixels.
-        bend: How much the velocity varies; 0 gives a straight line.
+        rng: source of chance; the same state gives the same path.
+        extent: largest distance between two points of the path, in pixels.
+        bend: how much the velocity varies; 0 gives a straight line.
 
     Returns:
         Shape (n, 2), x and y in pixels; n grows with the extent so that steps stay below one pixel.
@@ -110,17 +110,17 @@ def expose(
     shake: Shake,
     *,
     extent: float | None = None,
-    thing: "Thing | None" = None,
+    moving_object: "MovingObject | None" = None,
 ) -> Linear:
-    """One exposure by a shaking camera.
+    """Return one exposure by a shaking camera.
 
     Args:
-        scene: Values 0..1, linear light if the exposure is to be physical, shape (H, W, 3). Beyond its borders it is
+        scene: values 0..1, linear light if the exposure is to be physical, shape (H, W, 3). Beyond its borders it is
             mirrored; give `shake.margin` pixels more than needed on each side and cut them off to see no mirror.
-        rng: Source of chance.
-        shake: How the camera shakes.
-        extent: Extent of this trajectory in pixels; drawn from `shake` where None.
-        thing: What moves in front of the scene on a path of its own; None exposes a still scene.
+        rng: source of chance.
+        shake: how the camera shakes.
+        extent: extent of this trajectory in pixels; drawn from `shake` where None.
+        moving_object: what moves in front of the scene on a path of its own; None exposes a still scene.
 
     Returns:
         The mean of the scene over the exposure, same shape, without noise.
@@ -132,42 +132,42 @@ def expose(
     height, width = scene.shape[:2]
     # Radians such that a corner moves by `rotation` times what `turn` moves.
     reach = shake.rotation * rng.uniform(0.0, 1.0) / (0.5 * math.hypot(height, width))
-    instants = max(len(path), len(thing.path) if thing is not None else 1)
+    instants = max(len(path), len(moving_object.path) if moving_object is not None else 1)
     path, turn = resample(path, instants), resample(turn, instants)
-    own = resample(thing.path, instants) if thing is not None else None
+    own = resample(moving_object.path, instants) if moving_object is not None else None
     if instants == 1:
-        return np.array(scene if thing is None else thing.over(scene))
+        return np.array(scene if moving_object is None else moving_object.over(scene))
     total = np.zeros_like(scene)
     for instant in range(instants):
         angle = turn[instant, 0] * reach
         moved = _moved(scene, path[instant], angle)
-        if thing is not None and own is not None:
-            moved = thing.over(moved, path[instant] + own[instant], angle)
+        if moving_object is not None and own is not None:
+            moved = moving_object.over(moved, path[instant] + own[instant], angle)
         cv2.accumulate(moved, total)
     total /= np.float32(instants)
     return np.asarray(np.clip(total, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
-class Thing:
+class MovingObject:
     """Something that moves in front of a scene.
 
     Attributes:
-        cutout: Values 0..1 of shape (H, W, 4): colours times coverage, and coverage.
-        path: Where it is at equal intervals of time, relative to the scene, shape (n, 2) in pixels.
+        cutout: values 0..1 of shape (H, W, 4): colours times coverage, and coverage.
+        path: where it is at equal intervals of time, relative to the scene, shape (n, 2) in pixels.
     """
 
     cutout: Linear
     path: NDArray[np.float64]
 
     def over(self, scene: Linear, shift: NDArray[np.float64] | None = None, angle: float = 0.0) -> Linear:
-        """The scene with the thing in front of it, moved by `shift` pixels and turned by `angle` radians."""
+        """Return the scene with the object in front of it, moved by `shift` pixels and turned by `angle` radians."""
         cutout = self.cutout if shift is None else _moved(self.cutout, shift, angle)
         return np.asarray(scene * (1.0 - cutout[..., 3:]) + cutout[..., :3])
 
 
-def draw_thing(scene: Linear, rng: np.random.Generator, shake: Shake) -> Thing:
-    """A piece of the scene, turned around and cut out along a random smooth outline, with a path of its own."""
+def draw_object(scene: Linear, rng: np.random.Generator, shake: Shake) -> MovingObject:
+    """Return a piece of the scene, turned around and cut out along a random smooth outline, with a path of its own."""
     height, width = scene.shape[:2]
     waves = rng.standard_normal((int(rng.integers(3, 7)), int(rng.integers(3, 7))), dtype=np.float32)
     relief = cv2.resize(waves, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -176,11 +176,11 @@ def draw_thing(scene: Linear, rng: np.random.Generator, shake: Shake) -> Thing:
     slope = np.abs(np.gradient(relief)).sum(axis=0).mean()
     coverage = np.clip((relief - level) / max(float(slope), 1e-6) + 0.5, 0.0, 1.0)[..., None]
     cutout = np.concatenate([scene[::-1, ::-1] * coverage, coverage], axis=2)
-    return Thing(cutout, trajectory(rng, float(rng.uniform(shake.min_extent, shake.max_extent)), shake.bend))
+    return MovingObject(cutout, trajectory(rng, float(rng.uniform(shake.min_extent, shake.max_extent)), shake.bend))
 
 
 def resample(path: NDArray[np.float64], instants: int) -> NDArray[np.float64]:
-    """The same path at another number of instants, shape (instants, columns)."""
+    """Return the same path at another number of instants, shape (instants, columns)."""
     if len(path) == instants:
         return path
     old, new = np.linspace(0.0, 1.0, len(path)), np.linspace(0.0, 1.0, instants)
@@ -188,7 +188,7 @@ def resample(path: NDArray[np.float64], instants: int) -> NDArray[np.float64]:
 
 
 def _moved(image: Linear, shift: NDArray[np.float64], angle: float) -> Linear:
-    """The image turned around its middle by `angle` radians and moved by `shift` pixels (x, y)."""
+    """Return the image turned around its middle by `angle` radians and moved by `shift` pixels (x, y)."""
     height, width = image.shape[:2]
     centre_x, centre_y = (width - 1) / 2.0, (height - 1) / 2.0
     cosine, sine = math.cos(angle), math.sin(angle)
@@ -213,24 +213,24 @@ def add_noise(linear: Linear, rng: np.random.Generator, shake: Shake) -> Linear:
 
 
 def photograph(sharp: Pixels8, rng: np.random.Generator, shake: Shake, *, extent: float | None = None) -> Pixels8:
-    """What a shaking camera makes of a still scene: 8-bit sRGB, shape (H, W, 3), same size.
+    """Return what a shaking camera makes of a still scene: 8-bit sRGB, shape (H, W, 3), same size.
 
     Args:
         sharp: 8-bit sRGB, shape (H, W, 3).
-        rng: Source of chance; the same state gives the same photograph.
-        shake: How the camera shakes and how noisy its sensor is.
-        extent: Extent of the trajectory in pixels; drawn from `shake` where None.
+        rng: source of chance; the same state gives the same photograph.
+        shake: how the camera shakes and how noisy its sensor is.
+        extent: extent of the trajectory in pixels; drawn from `shake` where None.
     """
     return to_srgb(add_noise(expose(to_linear(sharp), rng, shake, extent=extent), rng, shake))
 
 
 def photograph_scene(scene: Pixels8, rng: np.random.Generator, shake: Shake) -> tuple[Pixels8, Pixels8]:
-    """(blurred, sharp): a scene in which something may move, as a shaking camera sees it and as it is.
+    """Return (blurred, sharp): a scene in which something may move, as a shaking camera sees it and as it is.
 
     Args:
         scene: 8-bit sRGB, shape (H, W, 3).
-        rng: Source of chance; the same state gives the same pair.
-        shake: How camera and things move; `moving` and `encoded` say how often.
+        rng: source of chance; the same state gives the same pair.
+        shake: how camera and objects move; `moving` and `encoded` say how often.
 
     Returns:
         Two 8-bit sRGB images of the scene's shape. Where something moves, it is in the sharp one too, in the middle
@@ -238,12 +238,12 @@ def photograph_scene(scene: Pixels8, rng: np.random.Generator, shake: Shake) -> 
     """
     moving, encoded = (share > 0.0 and rng.uniform() < share for share in (shake.moving, shake.encoded))
     values = scene.astype(np.float32) / np.float32(255.0) if encoded else to_linear(scene)
-    thing = draw_thing(values, rng, shake) if moving else None
-    exposed = expose(values, rng, shake, thing=thing)
-    sharp = values if thing is None else thing.over(values)
+    moving_object = draw_object(values, rng, shake) if moving else None
+    exposed = expose(values, rng, shake, moving_object=moving_object)
+    sharp = values if moving_object is None else moving_object.over(values)
     if encoded:
         return _to_8_bits(exposed), _to_8_bits(sharp)
-    return to_srgb(add_noise(exposed, rng, shake)), scene if thing is None else to_srgb(sharp)
+    return to_srgb(add_noise(exposed, rng, shake)), scene if moving_object is None else to_srgb(sharp)
 
 
 def _to_8_bits(values: Linear) -> Pixels8:

@@ -43,13 +43,13 @@ class Checkpoint:
     """All that a training's future depends on. The data position is the step: sample i follows from seed and i.
 
     Attributes:
-        step: Optimiser steps so far.
-        seconds: Seconds of training so far.
-        model: Variant and interpolation.
-        config: The configuration as JSON.
-        network: Weights by name, float32.
-        average: Their moving average.
-        average_steps: Steps that the average has seen.
+        step: optimiser steps so far.
+        seconds: seconds of training so far.
+        model: variant and interpolation.
+        config: the configuration as JSON.
+        network: weights by name, float32.
+        average: their moving average.
+        average_steps: steps that the average has seen.
         exact: None after a slim checkpoint.
     """
 
@@ -102,7 +102,7 @@ def save(checkpoint: Checkpoint, output: Path) -> None:
 
 
 def exists(output: Path) -> bool:
-    """Whether a training has left a checkpoint in its folder."""
+    """Return whether a training has left a checkpoint in its folder."""
     return bool(_steps(output / _FOLDER))
 
 
@@ -110,7 +110,7 @@ def load(output: Path) -> Checkpoint:
     """Read the newest checkpoint onto the CPU.
 
     Raises:
-        UsageError: A file of it is missing or damaged, or it is of another format.
+        UsageError: a file of it is missing or damaged, or it is of another format.
     """
     folder = _steps(output / _FOLDER)[-1]
     try:

@@ -10,8 +10,8 @@ class MovingAverage:
     """Exponential moving average of a network's parameters, in float32.
 
     Args:
-        network: The network that is trained.
-        decay: What stays of the average at each step. It starts lower, so that the first steps are soon forgotten.
+        network: the network that is trained.
+        decay: what stays of the average at each step. It starts lower, so that the first steps are soon forgotten.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:

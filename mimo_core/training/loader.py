@@ -41,10 +41,10 @@ class Mixture:
     So the position in the data is one number, and every worker of a distributed training can draw its own part.
 
     Args:
-        sources: Where pairs come from, each with its share.
-        seed: Another seed gives another stream.
-        repeats: How often each pair comes, turned differently each time.
-        block: How many pairs lie between a pair and its next coming.
+        sources: where pairs come from, each with its share.
+        seed: another seed gives another stream.
+        repeats: how often each pair comes, turned differently each time.
+        block: how many pairs lie between a pair and its next coming.
     """
 
     def __init__(self, sources: list[tuple[Source, float]], *, seed: int, repeats: int = 1, block: int = 1) -> None:
@@ -56,14 +56,14 @@ class Mixture:
         self._lock = threading.Lock()
 
     def sample(self, index: int, size: int) -> Pair:
-        """Pair number `index` as crops of `size` x `size`, flipped and turned at random."""
+        """Return pair number `index` as crops of `size` x `size`, flipped and turned at random."""
         pair = self._drawn(index, size)
         rng = np.random.default_rng((self._seed, index, 1))
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         return Pair(*(_turn(image, turns, flip) for image in (pair.blurred, pair.sharp)))
 
     def _drawn(self, index: int, size: int) -> Pair:
-        """The pair before it is turned: a block of them comes `repeats` times before the next block."""
+        """Return the pair before it is turned: a block of them comes `repeats` times before the next block."""
         base = index // (self._block * self._repeats) * self._block + index % self._block
         # Kept only for speed: a pair that is missing here, after a resume, is drawn again and is the same.
         pair = self._recent.get((base, size))
@@ -79,7 +79,7 @@ class Mixture:
         return pair
 
     def batch(self, first: int, count: int, size: int) -> Batch:
-        """Pairs first .. first + count - 1 as tensors."""
+        """Return pairs first .. first + count - 1 as tensors."""
         pairs = [self.sample(index, size) for index in range(first, first + count)]
         return Batch(_tensor([pair.blurred for pair in pairs]), _tensor([pair.sharp for pair in pairs]))
 
@@ -88,13 +88,13 @@ class Loader:
     """Batches of a mixture in order, prepared by threads a bounded number ahead.
 
     Args:
-        mixture: Where samples come from.
-        batch: Samples in a batch, over all ranks.
-        size_of: Side of the crops of a batch by its number.
-        start: Number of the first batch.
-        threads: How many prepare batches; OpenCV and NumPy let go of Python's lock meanwhile.
-        rank: This worker's number among `world` workers; it gets its share of each batch.
-        world: Number of workers.
+        mixture: where samples come from.
+        batch: samples in a batch, over all ranks.
+        size_of: side of the crops of a batch by its number.
+        start: number of the first batch.
+        threads: how many prepare batches; OpenCV and NumPy let go of Python's lock meanwhile.
+        rank: this worker's number among `world` workers; it gets its share of each batch.
+        world: number of workers.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ def open_mixture(data: tuple[Data, ...], *, seed: int, repeats: int = 1, block: 
     """Load all sources of a configuration; see `Mixture`.
 
     Raises:
-        UsageError: A folder or file is missing or holds nothing to train on.
+        UsageError: a folder or file is missing or holds nothing to train on.
     """
     # One thread an operation: the loader's threads are the parallelism, and the network needs the rest.
     cv2.setNumThreads(1)
@@ -163,10 +163,10 @@ def open_source(data: Data) -> Source:
 
 
 def photo_files(data: PhotoData) -> list[Path]:
-    """The photographs of a source without those held out, in a fixed order.
+    """Return the photographs of a source without those held out, in a fixed order.
 
     Raises:
-        UsageError: A folder does not exist, or a held-out name matches nothing, which would hide a typing error.
+        UsageError: a folder does not exist, or a held-out name matches nothing, which would hide a typing error.
     """
     files: list[Path] = []
     for folder in data.folders:

@@ -15,15 +15,15 @@ class Progress:
     """One line of the log; loss, gradient norm and speed are means since the last line.
 
     Attributes:
-        step: Optimiser steps so far.
-        minutes: Minutes of training so far, without validation.
-        done: Share of the length that is done, 0..1.
-        rate: Learning rate of the last step.
-        loss: As configured, summed over the three scales.
-        gradient_norm: Length of the gradient before it is shortened.
-        crops_per_second: Over all workers.
-        waited: Share of the time that training waited for crops.
-        scores: Of the held-out sets, where they were scored at this line.
+        step: optimiser steps so far.
+        minutes: minutes of training so far, without validation.
+        done: share of the length that is done, 0..1.
+        rate: learning rate of the last step.
+        loss: as configured, summed over the three scales.
+        gradient_norm: length of the gradient before it is shortened.
+        crops_per_second: over all workers.
+        waited: share of the time that training waited for crops.
+        scores: of the held-out sets, where they were scored at this line.
     """
 
     step: int
@@ -61,7 +61,7 @@ class Meter:
     def progress(
         self, *, step: int, seconds: float, done: float, rate: float, batch: int, scores: dict[str, Score]
     ) -> Progress:
-        """The line that these sums make."""
+        """Return the line that these sums make."""
         steps, elapsed = max(self.steps, 1), max(self.elapsed, 1e-9)
         return Progress(
             step=step,
@@ -80,9 +80,9 @@ class Log:
     """The CSV log: one row every so many steps; a resumed training drops the rows after its checkpoint.
 
     Args:
-        path: The file, rewritten at once without the rows after `step`.
-        sets: Names of the held-out sets, each with a column for PSNR, gain and SSIM.
-        step: The step that the training goes on from.
+        path: the file, rewritten at once without the rows after `step`.
+        sets: names of the held-out sets, each with a column for PSNR, gain and SSIM.
+        step: the step that the training goes on from.
     """
 
     def __init__(self, path: Path, sets: list[str], step: int) -> None:

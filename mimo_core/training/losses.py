@@ -6,17 +6,17 @@ from torch import Tensor
 
 
 def pyramid(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The image at 1/4, 1/2 and full scale, each halved by the mean of four pixels; shapes as the network's outputs."""
+    """Return the image at 1/4, 1/2 and full scale, halved by means of four pixels; shapes as the network's outputs."""
     half = F.avg_pool2d(image, 2)
     return F.avg_pool2d(half, 2), half, image
 
 
 def multi_scale_loss(outputs: tuple[Tensor, Tensor, Tensor], sharp: Tensor, frequency_weight: float) -> Tensor:
-    """Sum over the scales of mean |output - sharp| + frequency_weight x mean |F(output) - F(sharp)|.
+    """Return the sum over the scales of mean |output - sharp| + frequency_weight x mean |F(output) - F(sharp)|.
 
     Args:
-        outputs: The network's three outputs.
-        sharp: The sharp image at full scale, float32.
+        outputs: the network's three outputs.
+        sharp: the sharp image at full scale, float32.
         frequency_weight: 0.1 in the paper. F is the unnormalised real transform of each channel, its real and
             imaginary parts counted as two values.
 
@@ -39,14 +39,14 @@ _FLOOR = 3e-5
 
 
 def decibel_loss(outputs: tuple[Tensor, Tensor, Tensor], sharp: Tensor) -> Tensor:
-    """Mean over the crops and the scales of log(mean square error + floor): what mean PSNR measures.
+    """Return the mean over crops and scales of log(mean square error + floor): what mean PSNR measures.
 
     Every crop counts by the decibels it gains, however strong its blur or contrast, and within a crop the large
     errors lead. With few steps to spend this gains more than absolute differences, whose sign in flat areas is noise.
 
     Args:
-        outputs: The network's three outputs.
-        sharp: The sharp image at full scale, float32.
+        outputs: the network's three outputs.
+        sharp: the sharp image at full scale, float32.
 
     Returns:
         A float32 scalar, in units of 4.34 dB.

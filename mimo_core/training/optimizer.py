@@ -23,10 +23,10 @@ class Muon(torch.optim.Optimizer):
     Every direction of such a matrix moves equally far, however small its gradient; Adam's steps are of low rank.
 
     Args:
-        parameters: Weights with at least two dimensions. Those of equal shape are computed together.
-        lr: Rate, on the scale of Adam's.
-        momentum: Decay of the running mean of gradients; the step looks one ahead (Nesterov).
-        dtype: What `orthogonalise` computes in.
+        parameters: weights with at least two dimensions. Those of equal shape are computed together.
+        lr: rate, on the scale of Adam's.
+        momentum: decay of the running mean of gradients; the step looks one ahead (Nesterov).
+        dtype: what `orthogonalise` computes in.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One step with the gradients at hand; a closure is not supported."""
+        """Take one step with the gradients at hand; a closure is not supported."""
         if closure is not None:
             raise ValueError("Muon takes no closure")
         for group in self.param_groups:
@@ -72,11 +72,11 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The nearest (semi-)orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
+    """Return the nearest (semi-)orthogonal matrices, roughly: singular values end between 0.7 and 1.2.
 
     Args:
-        matrices: Float, shape (n, rows, columns).
-        dtype: What to compute in; bfloat16 suffices, and is faster where the processor has it.
+        matrices: float, shape (n, rows, columns).
+        dtype: what to compute in; bfloat16 suffices, and is faster where the processor has it.
 
     Returns:
         float32, same shape.
@@ -96,7 +96,7 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tenso
 
 
 def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(for Muon, for Adam): weights of inner convolutions, and biases and whatever reads or writes an image."""
+    """Return those for Muon, weights of inner convolutions, and those for Adam, biases and outer convolutions."""
     inner: list[nn.Parameter] = []
     outer: list[nn.Parameter] = []
     for parameter in network.parameters():
@@ -113,13 +113,13 @@ class Optimizer(Protocol):
         """The groups of parameters, whose `lr` is set from outside."""
 
     def step(self) -> object:
-        """One step with the gradients at hand."""
+        """Take one step with the gradients at hand."""
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return what a checkpoint keeps."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up what a checkpoint kept."""
@@ -139,7 +139,7 @@ class MuonWithAdam:
         return [*self._muon.param_groups, *self._adam.param_groups]
 
     def step(self) -> None:
-        """One step of both."""
+        """Take one step of both."""
         self._muon.step()
         self._adam.step()
 
@@ -149,7 +149,7 @@ class MuonWithAdam:
         self._adam.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both."""
+        """Return the states of both."""
         return {"muon": self._muon.state_dict(), "adam": self._adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -159,7 +159,7 @@ class MuonWithAdam:
 
 
 def make_optimizer(name: Literal["adam", "muon"], network: nn.Module, lr: float, dtype: torch.dtype) -> Optimizer:
-    """The optimiser of a configuration; `dtype` is what Muon computes in."""
+    """Return the optimiser of a configuration; `dtype` is what Muon computes in."""
     if name == "muon":
         return MuonWithAdam(network, lr, dtype)
     return torch.optim.Adam(network.parameters(), lr=lr, fused=True)

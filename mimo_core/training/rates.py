@@ -8,7 +8,7 @@ from mimo_core.training.trainer import Trainer
 
 
 def loading_rate(mixture: Mixture, config: TrainConfig, crop: int, threads: int, seconds: float) -> float:
-    """Crops of `crop` pixels that `threads` prepare in a second, over at least `seconds`, after a batch to warm up."""
+    """Return how many crops of `crop` pixels `threads` prepare in a second, over `seconds` after a batch to warm up."""
     loader = Loader(mixture, config.batch, lambda _: crop, threads=threads)
     try:
         next(loader)
@@ -22,7 +22,7 @@ def loading_rate(mixture: Mixture, config: TrainConfig, crop: int, threads: int,
 
 
 def network_rate(trainer: Trainer, mixture: Mixture, crop: int, seconds: float) -> float:
-    """Crops of `crop` pixels that the network learns from in a second, from a batch in memory, after two steps."""
+    """Return crops of `crop` pixels that the network learns from in a second, of a batch in memory, after two steps."""
     batch = mixture.batch(0, trainer.config.batch, crop)
     for _ in range(2):
         trainer.train_on(batch, rate=0.0)

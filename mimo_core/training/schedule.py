@@ -6,7 +6,7 @@ from mimo_core.training.train_config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
-    """The rate at `progress` (0..1, clipped): a linear rise over the warm-up, then the configured decay."""
+    """Return the rate at `progress` (0..1, clipped): a linear rise over the warm-up, then the configured decay."""
     done = min(max(progress, 0.0), 1.0)
     if done < config.warmup:
         return config.highest_rate * max(done / config.warmup, 1e-3)
@@ -23,7 +23,7 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 
 
 def progress_of(config: TrainConfig, steps_done: int, seconds_done: float) -> float:
-    """How much of the training is done, 0..1, by whichever length the configuration gives."""
+    """Return how much of the training is done, 0..1, by whichever length the configuration gives."""
     if config.steps is not None:
         return min(steps_done / config.steps, 1.0)
     assert config.minutes is not None

@@ -14,7 +14,7 @@ from mimo_core.images.codecs import decode, model_input
 from mimo_core.images.pixels import Pixels8, as_8bit
 from mimo_core.storage import read_url
 from mimo_core.training.blur import Shake, photograph_scene
-from mimo_core.training.photo_cache import Gallery
+from mimo_core.training.image_cache import ImageCache
 
 SHARP_TILE = 256
 SHARP_VARIANCE = 150.0
@@ -42,21 +42,21 @@ class Source(Protocol):
     """Anything that draws training pairs; the same generator state gives the same pair."""
 
     def draw(self, rng: np.random.Generator, size: int) -> Pair:
-        """One pair of crops of `size` x `size`."""
+        """Return one pair of crops of `size` x `size`."""
 
 
 class SharpPhotos:
     """Sharp photographs, blurred on the way as `shake` says.
 
     Args:
-        files: The photographs; regions that are not sharp are left out, and photographs without any.
-        shake: The blur to synthesise.
-        min_scale: Photographs are shrunk by a random factor between this and 1, which sharpens and varies them.
-        still: Share of the pairs that stay sharp: the network must learn to leave those alone.
-        longest: Longer photographs are shrunk once to this side: their own pixels are seldom sharp.
+        files: the photographs; regions that are not sharp are left out, and photographs without any.
+        shake: the blur to synthesise.
+        min_scale: photographs are shrunk by a random factor between this and 1, which sharpens and varies them.
+        still: share of the pairs that stay sharp: the network must learn to leave those alone.
+        longest: longer photographs are shrunk once to this side: their own pixels are seldom sharp.
 
     Raises:
-        UsageError: No photographs, or none of the first ones has a sharp region.
+        UsageError: no photographs, or none of the first ones has a sharp region.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SharpPhotos:
         longest: int = 2048,
     ) -> None:
         self.shake, self.min_scale, self.still = shake, min_scale, still
-        self._photos = Gallery(
+        self._photos = ImageCache(
             files, lambda file: _Photo.of(shrink(read_rgb(file), longest)), lambda photo: photo.pixels.nbytes
         )
         if not any(self._photos[number].corners for number in range(min(len(files), _TRIES))):
@@ -82,10 +82,10 @@ class SharpPhotos:
         return len(self._photos)
 
     def draw(self, rng: np.random.Generator, size: int) -> Pair:
-        """One crop around a sharp tile, at a random scale, and its blurred version.
+        """Return one crop around a sharp tile, at a random scale, and its blurred version.
 
         Raises:
-            UsageError: A photograph cannot be read, or hardly any has a sharp region.
+            UsageError: a photograph cannot be read, or hardly any has a sharp region.
         """
         photo = self._choose(rng)
         image = photo.pixels
@@ -133,27 +133,27 @@ class ImagePairs:
 
     Args:
         files: (blurred, sharp) paths of equal size each.
-        min_scale: Pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
+        min_scale: pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
 
     Raises:
-        UsageError: No pair at all, or the two images of the first pair differ in size.
+        UsageError: no pair at all, or the two images of the first pair differ in size.
     """
 
     def __init__(self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0) -> None:
         if not files:
             raise UsageError("no image pairs to train on")
         self.min_scale = min_scale
-        self._pairs = Gallery(files, lambda both: _read_pair(*both), lambda pair: pair.blurred.nbytes * 2)
+        self._pairs = ImageCache(files, lambda both: _read_pair(*both), lambda pair: pair.blurred.nbytes * 2)
         self._pairs[0]
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def draw(self, rng: np.random.Generator, size: int) -> Pair:
-        """The same random window of both images, at a random scale.
+        """Return the same random window of both images, at a random scale.
 
         Raises:
-            UsageError: An image cannot be read, or the two of a pair differ in size.
+            UsageError: an image cannot be read, or the two of a pair differ in size.
         """
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
         return _window(pair, rng, size, self.min_scale)
@@ -163,12 +163,12 @@ class AveragedFrames:
     """Successive sharp frames, whose mean is the blurred image and whose middle one is the sharp image.
 
     Args:
-        clips: Runs of frames without cuts, each (n, H, W, 3) RGB; shorter runs than needed are left out.
-        counts: How many frames may be averaged; odd, so that there is a middle one.
-        min_scale: As for ImagePairs.
+        clips: runs of frames without cuts, each (n, H, W, 3) RGB; shorter runs than needed are left out.
+        counts: how many frames may be averaged; odd, so that there is a middle one.
+        min_scale: as for ImagePairs.
 
     Raises:
-        UsageError: A count is even, or no clip is long enough.
+        UsageError: a count is even, or no clip is long enough.
     """
 
     def __init__(self, clips: Iterable[Sequence[Pixels8]], *, counts: Sequence[int], min_scale: float = 1.0) -> None:
@@ -184,7 +184,7 @@ class AveragedFrames:
         return int(self._starts[-1])
 
     def draw(self, rng: np.random.Generator, size: int) -> Pair:
-        """The same random window of the mean and of the middle of a random run of frames."""
+        """Return the same random window of the mean and of the middle of a random run of frames."""
         position = int(rng.integers(len(self)))
         which = int(np.searchsorted(self._starts, position, side="right"))
         start = position - (int(self._starts[which - 1]) if which else 0)
@@ -196,7 +196,7 @@ class AveragedFrames:
 
 
 def average(frames: Sequence[Pixels8]) -> Pixels8:
-    """The mean of equally large 8-bit frames, rounded: the blur of the GoPro set, in the camera's own values."""
+    """Return the mean of equally large 8-bit frames, rounded: the blur of the GoPro set, in the camera's own values."""
     total = np.zeros(frames[0].shape, dtype=np.float32)
     for frame in frames:
         cv2.accumulate(frame, total)
@@ -217,7 +217,7 @@ def read_rgb(file: Path) -> Pixels8:
 
 
 def shrink(image: Pixels8, longest: int) -> Pixels8:
-    """The image, made smaller if need be so that its longer side is at most `longest`."""
+    """Return the image, made smaller if need be so that its longer side is at most `longest`."""
     factor = longest / max(image.shape[:2])
     if factor >= 1.0:
         return image
@@ -226,7 +226,7 @@ def shrink(image: Pixels8, longest: int) -> Pixels8:
 
 
 def resize(image: Pixels8, side: int) -> Pixels8:
-    """A square image at another size: by area when shrinking, so that nothing aliases."""
+    """Return a square image at another size: by area when shrinking, so that nothing aliases."""
     if image.shape[0] == side:
         return image
     method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_CUBIC
@@ -234,7 +234,7 @@ def resize(image: Pixels8, side: int) -> Pixels8:
 
 
 def sharp_tiles(image: Pixels8, *, tile: int = SHARP_TILE, variance: float = SHARP_VARIANCE) -> list[tuple[int, int]]:
-    """Corners (top, left) of the tiles, half a tile apart, whose Laplacian variance reaches `variance`."""
+    """Return corners (top, left) of the tiles, half a tile apart, whose Laplacian variance reaches `variance`."""
     edges = cv2.Laplacian(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
     total, squares = cv2.integral2(edges, sdepth=cv2.CV_64F, sqdepth=cv2.CV_64F)
     corners = []
@@ -251,10 +251,10 @@ def sharp_tiles(image: Pixels8, *, tile: int = SHARP_TILE, variance: float = SHA
 
 
 def read_clips(file: Path) -> list[list[Pixels8]]:
-    """The frames of a video, or of a folder of frames sorted by name, split where the scene is cut.
+    """Return the frames of a video, or of a folder of frames sorted by name, split where the scene is cut.
 
     Raises:
-        UsageError: There is no frame in it.
+        UsageError: there is no frame in it.
     """
     clips: list[list[Pixels8]] = [[]]
     for frame in _frames(file):
@@ -299,7 +299,7 @@ def _window(pair: Pair, rng: np.random.Generator, size: int, min_scale: float) -
 
 
 def _place(height: int, width: int, rng: np.random.Generator, size: int, min_scale: float) -> tuple[int, int, int]:
-    """A random square window (top, left, side) that becomes `size` at a random scale."""
+    """Return a random square window (top, left, side) that becomes `size` at a random scale."""
     lowest = max(min_scale, size / min(height, width))
     scale = float(rng.uniform(min(lowest, 1.0), 1.0))
     side = min(round(size / scale), height, width)

@@ -33,7 +33,7 @@ def choose_means(config: TrainConfig, hardware: Hardware) -> Means:
     """Make the choices that the configuration leaves to the machine.
 
     Raises:
-        UsageError: The device that is asked for is not there.
+        UsageError: the device that is asked for is not there.
     """
     local_rank, local_world = (int(os.environ.get(name, default)) for name, default in _LOCAL)
     device = config.device
@@ -60,7 +60,7 @@ _LOCAL = (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
 
 
 def open_network(config: TrainConfig) -> tuple[ModelSpec, MimoUNet]:
-    """The network that the configuration starts from: that of `init`, or a fresh one.
+    """Return the network that the configuration starts from: that of `init`, or a fresh one.
 
     Raises:
         WeightsError: `init` names no weights.
@@ -89,7 +89,7 @@ def _spec(config: TrainConfig, weights: Weights | None) -> ModelSpec:
 
 
 def initialise(network: MimoUNet) -> None:
-    """Weights to start from: every layer passes the image on at its strength, and the network returns its input.
+    """Set weights to start from: layers pass the image on at its strength, and the network returns its input.
 
     torch's own start weakens the signal by 0.4 at every layer, until deep features are mostly bias. Residual branches
     start weak, so that a chain of them is stable, and the last convolution of each scale starts at zero.

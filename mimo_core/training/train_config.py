@@ -70,7 +70,7 @@ class ValidationData(_Frozen):
 
 
 def _read_data(value: Any) -> Any:
-    """What a path on the command line stands for: pairs, a video or photographs, told from what is there."""
+    """Return what a path on the command line stands for: pairs, a video or photographs, told from what is there."""
     if not isinstance(value, str):
         return value
     match = _DATA.fullmatch(value)

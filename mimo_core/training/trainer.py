@@ -42,11 +42,11 @@ class Trainer:
     """One training in one folder: `config.json`, `log.csv`, `checkpoint/`, `weights.safetensors`.
 
     Args:
-        config: What to train, on what, and how. An output that holds a checkpoint is resumed.
-        say: Takes lines for people, on the leading worker.
+        config: what to train, on what, and how. An output that holds a checkpoint is resumed.
+        say: takes lines for people, on the leading worker.
 
     Raises:
-        UsageError: The output holds another training, or data or device are missing.
+        UsageError: the output holds another training, or data or device are missing.
     """
 
     def __init__(self, config: TrainConfig, say: Callable[[str], None] = lambda _: None) -> None:
@@ -96,15 +96,15 @@ class Trainer:
         """Train to the configured length.
 
         Args:
-            report: Takes every line of the log, on the leading worker.
-            stop_after: Stop after this many more steps.
-            stopped: Asked after every step; true on any worker saves a checkpoint and stops all of them.
+            report: takes every line of the log, on the leading worker.
+            stop_after: stop after this many more steps.
+            stopped: asked after every step; true on any worker saves a checkpoint and stops all of them.
 
         Returns:
             The last scores of the averaged weights on the held-out sets; none after an early stop.
 
         Raises:
-            MimoError: The loss is no number any more. The last checkpoint is from before.
+            MimoError: the loss is no number any more. The last checkpoint is from before.
         """
         config = self.config
         loader = Loader(
@@ -157,11 +157,11 @@ class Trainer:
                 log.close()
 
     def validate(self) -> dict[str, Score]:
-        """Scores of the averaged weights on the held-out sets."""
+        """Return the scores of the averaged weights on the held-out sets."""
         return self._validation.score(self.averaged_network())
 
     def averaged_network(self) -> MimoUNet:
-        """The network with the averaged weights, float32, in evaluation mode."""
+        """Return the network with the averaged weights, float32, in evaluation mode."""
         network = MimoUNet(self.spec.width, self.spec.num_res, self.spec.interpolation)
         network.load_state_dict(self.average.state)
         return network.to(self.means.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload, no-any-return]
@@ -186,14 +186,14 @@ class Trainer:
         save_weights(config.output / "weights.safetensors", self.spec, self.average.state, trained_on=kinds)
 
     def train_on(self, batch: Batch, rate: float, *, stop: bool = False) -> tuple[float, float, float, bool]:
-        """One optimiser step at a learning rate; `stop` says that this worker wants to stop.
+        """Take one optimiser step at a learning rate; `stop` says that this worker wants to stop.
 
         Returns:
             Loss, gradient norm before clipping, seconds since the last step, and whether any worker wants to stop:
             equal on all workers.
 
         Raises:
-            MimoError: The loss is no number any more.
+            MimoError: the loss is no number any more.
         """
         config, device = self.config, self.means.device
         # Bytes travel to the device, where they become floating-point.

@@ -42,12 +42,12 @@ class Validation:
         self._sets = {entry.name: [_load(entry, *files) for files in _files(entry)] for entry in sets}
 
     def score(self, network: MimoUNet) -> dict[str, Score]:
-        """Scores of every set by its name."""
+        """Return the scores of every set by its name."""
         return {name: score_pairs(pairs, lambda image: restore(network, image)) for name, pairs in self._sets.items()}
 
 
 def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels8], Pixels8]) -> Score:
-    """Means of PSNR and SSIM of `restored_by(blurred)` and of the blurred images, against the sharp ones."""
+    """Return mean PSNR and SSIM of `restored_by(blurred)` and of the blurred images, against the sharp ones."""
     rows = []
     for pair in pairs:
         output = restored_by(pair.blurred)
@@ -65,7 +65,7 @@ def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels8], Pixels8]) ->
 
 @torch.inference_mode()
 def restore(network: MimoUNet, image: Pixels8) -> Pixels8:
-    """One 8-bit RGB image (H, W, 3) through the network in float32, any size, rounded to 8 bits."""
+    """Restore one 8-bit RGB image (H, W, 3) of any size with the network in float32, rounded to 8 bits."""
     height, width = image.shape[:2]
     pad_y, pad_x = -height % MULTIPLE, -width % MULTIPLE
     padded = np.pad(image, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")

@@ -47,14 +47,14 @@ class Workers:
 
 
 def join_workers() -> Workers:
-    """The process group that is open, or a single worker."""
+    """Return the process group that is open, or a single worker."""
     if dist.is_available() and dist.is_initialized():
         return Workers(dist.get_rank(), dist.get_world_size())
     return Workers()
 
 
 def wants_ray(config: TrainConfig) -> bool:
-    """Whether Ray shall start the workers: several are asked for or there are several GPUs, or there is a cluster.
+    """Return whether Ray shall start the workers: several are asked for, or there are several GPUs or a cluster.
 
     Not where torchrun, or whoever sets its variables, has started this process as one of several already.
     """

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mimo_core.errors import UsageError
-from mimo_core.training.blur import Shake, draw_thing, expose, photograph_scene, resample, to_linear, trajectory
+from mimo_core.training.blur import Shake, draw_object, expose, photograph_scene, resample, to_linear, trajectory
 
 
 def texture(seed: int = 0, side: int = 96) -> np.ndarray:
@@ -37,17 +37,17 @@ def test_what_moves_is_in_the_sharp_image_and_covers_a_part_of_it() -> None:
 
 def test_only_what_moves_is_blurred_by_its_own_path() -> None:
     scene = to_linear(texture())
-    thing = draw_thing(scene, np.random.default_rng(3), Shake(6.0, 8.0))
-    exposed = expose(scene, np.random.default_rng(4), Shake(0.0, 0.0), thing=thing)
+    moving_object = draw_object(scene, np.random.default_rng(3), Shake(6.0, 8.0))
+    exposed = expose(scene, np.random.default_rng(4), Shake(0.0, 0.0), moving_object=moving_object)
     covered = np.zeros(scene.shape[:2], dtype=np.float32)
-    for shift in np.rint(thing.path).astype(int):
-        covered = np.maximum(covered, np.roll(thing.cutout[..., 3], shift[::-1], axis=(0, 1)))
+    for shift in np.rint(moving_object.path).astype(int):
+        covered = np.maximum(covered, np.roll(moving_object.cutout[..., 3], shift[::-1], axis=(0, 1)))
     # Some pixels more, for what lies between two instants, and none at the border, where the scene is mirrored.
     inside = (cv2.dilate(covered, np.ones((7, 7))) < 1e-6)[12:-12, 12:-12]
     assert inside.any()
     assert np.abs(exposed - scene)[12:-12, 12:-12][inside].max() < 1e-5
-    solid = thing.cutout[..., 3] > 0.999
-    assert np.abs(exposed - thing.over(scene))[solid].mean() > 0.05
+    solid = moving_object.cutout[..., 3] > 0.999
+    assert np.abs(exposed - moving_object.over(scene))[solid].mean() > 0.05
 
 
 def test_encoded_exposures_are_darker_in_contrasts_than_light() -> None:

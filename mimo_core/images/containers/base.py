@@ -57,17 +57,17 @@ class Header:
 
 
 def truncated(container: str, detail: str) -> ImageError:
-    """The error for a file that is recognised but not whole."""
+    """Return the error for a file that is recognised but not whole."""
     return ImageError(ErrorKind.TRUNCATED, f"truncated or damaged {container}: {detail}")
 
 
 def unsupported(what: str, remedy: str = "convert it to 8- or 16-bit RGB or gray first") -> ImageError:
-    """The error for a file that is refused on purpose, by name."""
+    """Return the error for a file that is refused on purpose, by name."""
     return ImageError(ErrorKind.UNSUPPORTED, f"{what} is not supported: {remedy}")
 
 
 def unpack(layout: str, data: bytes, offset: int, container: str) -> tuple[int, ...]:
-    """`struct.unpack_from` for integers, where running out of bytes means that the file was cut short."""
+    """Unpack integers with `struct.unpack_from`; running out of bytes means that the file was cut short."""
     if offset < 0 or offset + struct.calcsize(layout) > len(data):
         raise truncated(container, f"ends at byte {len(data)} inside its structure")
     return struct.unpack_from(layout, data, offset)
@@ -80,7 +80,7 @@ def check_size(container: str, width: int, height: int) -> None:
 
 
 def icc_space(profile: bytes) -> str:
-    """The colour space of a profile's data (`RGB`, `GRAY`, `CMYK` ...), empty for what is no profile."""
+    """Return the colour space of a profile's data (`RGB`, `GRAY`, `CMYK` ...), empty for what is no profile."""
     if len(profile) < 132 or profile[36:40] != b"acsp":
         return ""
     return profile[16:20].decode("latin-1").strip()

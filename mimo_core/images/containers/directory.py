@@ -48,18 +48,18 @@ class Directory:
     nested: dict[int, Directory] = field(default_factory=dict)
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """The field's integers; empty where it is absent or of another type."""
+        """Return the field's integers; empty where it is absent or of another type."""
         value = self.values.get(tag)
         if value is None or value.kind not in _INTEGERS:
             return ()
         return tuple(np.frombuffer(value.raw, "<" + _INTEGERS[value.kind]).tolist())
 
     def integer(self, tag: int, default: int) -> int:
-        """The field's first integer."""
+        """Return the field's first integer."""
         return next(iter(self.integers(tag)), default)
 
     def rational(self, tag: int) -> float:
-        """The field's first fraction; 0 where there is none."""
+        """Return the field's first fraction; 0 where there is none."""
         value = self.values.get(tag)
         if value is None or value.kind != 5 or value.count < 1:
             return 0.0
@@ -67,12 +67,12 @@ class Directory:
         return above / below if below else 0.0
 
     def raw(self, tag: int) -> bytes:
-        """The field's bytes; empty where it is absent."""
+        """Return the field's bytes; empty where it is absent."""
         value = self.values.get(tag)
         return b"" if value is None else value.raw
 
     def patch_short(self, tag: int, number: int) -> tuple[int, bytes] | None:
-        """Where and with what to overwrite a field's first 16-bit integer; None where it is not one."""
+        """Return where and with what to overwrite a field's first 16-bit integer; None where it is not one."""
         value = self.values.get(tag)
         if value is None or value.kind != 3:
             return None
@@ -80,7 +80,11 @@ class Directory:
 
 
 def read_directories(data: bytes) -> list[Directory]:
-    """The chain of directories of a TIFF, BigTIFF or EXIF structure; raises ImageError(truncated)."""
+    """Return the chain of directories of a TIFF, BigTIFF or EXIF structure.
+
+    Raises:
+        ImageError: TRUNCATED where it is damaged.
+    """
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         raise truncated(_NAME, "no TIFF structure")
     reader = _Reader(data, data[:1] == b"M", data[2:3] == b"+" or data[3:4] == b"+")
@@ -111,7 +115,7 @@ class _Reader:
         return int.from_bytes(self.data[offset : offset + size], "big" if self.big_endian else "little")
 
     def directory(self, position: int, nested: bool = True) -> tuple[Directory, int]:
-        """The directory at this byte and the position of the next."""
+        """Return the directory at this byte and the position of the next."""
         head, entry, word = (8, 20, 8) if self.big else (2, 12, 4)
         count = self.number(position, head)
         values: dict[int, Value] = {}
@@ -153,17 +157,17 @@ class _Reader:
 
 
 def short(number: int) -> Value:
-    """A 16-bit integer."""
+    """Return a 16-bit integer."""
     return Value(3, 1, struct.pack("<H", number))
 
 
 def rational(number: float) -> Value:
-    """A positive fraction, to 1/1000."""
+    """Return a positive fraction, to 1/1000."""
     return Value(5, 1, struct.pack("<II", min(2**32 - 1, max(0, round(number * 1000))), 1000))
 
 
 def build_exif(page: Directory) -> bytes:
-    """An EXIF structure (little-endian) of a TIFF page's descriptive tags and its EXIF and GPS directories."""
+    """Return an EXIF structure (little-endian) of a TIFF page's descriptive tags and its EXIF and GPS directories."""
     kept = {tag: value for tag, value in page.values.items() if tag in DESCRIPTIVE and _fits(value)}
     if not kept and not page.nested:
         return b""
@@ -171,7 +175,7 @@ def build_exif(page: Directory) -> bytes:
 
 
 def append_directory(data: bytes, page: Directory, new: Mapping[int, Value], nested: Mapping[int, Directory]) -> bytes:
-    """A little-endian classic TIFF with the page's fields and new ones in a first directory at its end."""
+    """Return a little-endian classic TIFF with the page's fields and new ones in a first directory at its end."""
     out = bytearray(data)
     fields = {**page.values, **new}
     for pointer, below in nested.items():
@@ -202,5 +206,5 @@ def _append(out: bytearray, fields: Mapping[int, Value]) -> int:
 
 
 def _fits(value: Value) -> bool:
-    """Whether a classic directory can hold the value and an EXIF segment might."""
+    """Return whether a classic directory can hold the value and an EXIF segment might."""
     return value.kind < 16 and len(value.raw) <= _MAX_EXIF_VALUE

@@ -84,7 +84,7 @@ def _metadata(segments: list[tuple[int, bytes]]) -> Metadata:
 
 
 def embed(data: bytes, metadata: Metadata) -> bytes:
-    """The file with metadata segments behind its JFIF header; what exceeds a segment (64 KiB) is left out."""
+    """Return the file with metadata segments behind its JFIF header; what exceeds a segment (64 KiB) is left out."""
     end = 2
     jfif = b""
     if data[2:4] == b"\xff\xe0":

@@ -62,7 +62,7 @@ def inspect(data: bytes) -> Header:
 
 
 def _needed(data: bytes) -> bytes:
-    """The file with no other chunks than those that make the pixels."""
+    """Return the file with no other chunks than those that make the pixels."""
     parts = [data[: len(_SIGNATURE)]]
     position = len(_SIGNATURE)
     while parts[-1][4:8] != b"IEND":
@@ -95,7 +95,7 @@ def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
 
 
 def _text(rest: bytes) -> bytes:
-    """The text of an iTXt chunk behind its keyword: flag, method, language NUL, translated keyword NUL, text."""
+    """Return the text of an iTXt chunk behind its keyword: flag, method, language NUL, translated keyword NUL, text."""
     fields = rest[2:].split(b"\0", 2)
     if len(rest) < 2 or len(fields) < 3:
         return b""
@@ -113,7 +113,7 @@ def _inflate(compressed: bytes) -> bytes:
 
 
 def embed(data: bytes, metadata: Metadata) -> bytes:
-    """The file with metadata chunks between its header and its image."""
+    """Return the file with metadata chunks between its header and its image."""
     chunks: list[bytes] = []
     if metadata.icc:
         chunks.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc)))

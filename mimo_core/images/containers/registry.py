@@ -34,9 +34,10 @@ _KNOWN_BUT_REFUSED = (
 
 
 def inspect(data: bytes) -> Header:
-    """What the file says of itself, after a check that it is whole.
+    """Return what the file says of itself, after a check that it is whole.
 
-    Raises ImageError: empty, not_an_image, truncated, or unsupported (naming what).
+    Raises:
+        ImageError: empty, not_an_image, truncated, or unsupported (naming what).
     """
     if not data:
         raise ImageError(ErrorKind.EMPTY, "the file is empty")
@@ -71,6 +72,6 @@ def _reader(data: bytes) -> Callable[[bytes], Header] | None:
 
 
 def embed(container: str, data: bytes, metadata: Metadata) -> bytes:
-    """The encoded file with as much of the metadata as its container has a place for."""
+    """Return the encoded file with as much of the metadata as its container has a place for."""
     writer = _EMBED.get(container)
     return data if writer is None or metadata == Metadata() else writer(data, metadata)

@@ -73,7 +73,7 @@ def inspect_gif(data: bytes) -> Header:
 
 
 def _table(flags: int) -> int:
-    """Bytes of a colour table with these flags."""
+    """Return bytes of a colour table with these flags."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 

@@ -191,7 +191,7 @@ def _metadata(page: Directory) -> Metadata:
 
 
 def embed(data: bytes, metadata: Metadata) -> bytes:
-    """The file (as OpenCV writes it) with a larger directory at its end, which has the metadata's tags."""
+    """Return the file (as OpenCV writes it) with a larger directory at its end, which has the metadata's tags."""
     new: dict[int, Value] = {}
     if metadata.dpi is not None:
         new[_X_DPI], new[_Y_DPI] = rational(metadata.dpi[0]), rational(metadata.dpi[1])

@@ -35,7 +35,7 @@ def inspect(data: bytes) -> Header:
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
-    """(type, first byte, length) of every chunk."""
+    """Yield (type, first byte, length) of every chunk."""
     (stated,) = unpack("<I", data, 4, NAME)
     end = stated + 8
     if end > len(data):
@@ -52,7 +52,7 @@ def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:
 
 
 def embed(data: bytes, metadata: Metadata) -> bytes:
-    """The file in the extended layout with metadata chunks around its image."""
+    """Return the file in the extended layout with metadata chunks around its image."""
     if not (metadata.exif or metadata.icc or metadata.xmp):
         return data
     header = inspect(data)

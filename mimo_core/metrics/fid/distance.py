@@ -77,13 +77,13 @@ def _distribution(rows: Iterable[Rows]) -> Distribution:
 
 
 def _of_few(rows: torch.Tensor) -> Distribution:
-    """The distribution of no more rows than features: they are the factor, and no covariance is needed."""
+    """Return the distribution of no more rows than features: they are the factor, and no covariance is needed."""
     mean = rows.mean(0)
     return Distribution(len(rows), mean, (rows - mean) / math.sqrt(len(rows) - 1))
 
 
 def _of_many(blocks: Iterable[torch.Tensor]) -> Distribution:
-    """The distribution of a stream of rows: means and scatters of its blocks, merged (Chan et al., 1979)."""
+    """Return the distribution of a stream of rows: means and scatters of its blocks, merged (Chan et al., 1979)."""
     count, mean, scatter = 0, torch.zeros(1), torch.zeros(1)
     for block in blocks:
         added, its_mean = block.shape[0], block.mean(0)

@@ -63,7 +63,7 @@ class ShippedWeights:
 
 
 def shipped() -> list[ShippedWeights]:
-    """All weights that have a card, trained ones first, then by name."""
+    """Return all weights that have a card, trained ones first, then by name."""
     entries = []
     for file in sorted(FOLDER.glob("*.json")):
         card = Card.model_validate_json(file.read_text(encoding="utf-8"))

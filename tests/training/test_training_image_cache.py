@@ -1,6 +1,6 @@
 """Images stay in memory as far as they fit and are read again beyond that."""
 
-from mimo_core.training.photo_cache import Gallery
+from mimo_core.training.image_cache import ImageCache
 
 
 def test_what_fits_is_read_once_and_the_rest_again() -> None:
@@ -10,7 +10,7 @@ def test_what_fits_is_read_once_and_the_rest_again() -> None:
         read.append(name)
         return name.encode() * 10
 
-    gallery = Gallery(["a", "b", "c"], load, len, memory=25)
+    cache = ImageCache(["a", "b", "c"], load, len, memory=25)
     for _ in range(3):
-        assert [gallery[number] for number in range(len(gallery))] == [b"a" * 10, b"b" * 10, b"c" * 10]
+        assert [cache[number] for number in range(len(cache))] == [b"a" * 10, b"b" * 10, b"c" * 10]
     assert read == ["a", "b", "c", "c", "c"]

@@ -11,16 +11,16 @@ MEMORY_BYTES = 4 << 30
 """Most that one source keeps in memory: every GPU's worker has its own."""
 
 
-class Gallery(Generic[Name, Image]):
+class ImageCache(Generic[Name, Image]):
     """Images, read when they are first needed. Safe to use from several threads.
 
     What does not fit is not exchanged: where images are drawn at random, none is more likely to come than another.
 
     Args:
-        names: What `read` takes, for example paths.
-        read: Reads and prepares one image.
-        size_of: Bytes of a prepared image.
-        memory: Most bytes to keep.
+        names: what `read` takes, for example paths.
+        read: reads and prepares one image.
+        size_of: bytes of a prepared image.
+        memory: most bytes to keep.
     """
 
     def __init__(
