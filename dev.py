@@ -116,7 +116,7 @@ def make_venv() -> None:
 def pip(*arguments: str) -> None:
     """Install with pip, by the project's constraints."""
     command = [python(), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--upgrade"]
-    # On a terminal pip tells how the minutes pass; in a log it would bury what comes after, its warnings most of all.
+    # On a terminal pip tells how the minutes pass; in a log it would hide what comes after.
     quiet = [] if sys.stderr.isatty() else ["--quiet"] * 2
     done = subprocess.run([*command, *quiet, "-c", "constraints.txt", *arguments], cwd=ROOT, env=environment())
     if done.returncode != 0:
@@ -132,8 +132,8 @@ def become(command: list[str]) -> NoReturn:
 
 def environment() -> dict[str, str]:
     """The environment, without what would lead Python or pip past `.venv`."""
-    astray = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
-    kept = {name: value for name, value in os.environ.items() if name not in astray}
+    misleading = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in misleading}
     return {**kept, "PATH": f"{VENV / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"}
 
 

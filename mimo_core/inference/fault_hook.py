@@ -1,4 +1,4 @@
-"""The fault hook: makes a worker die, hang or raise on a chosen image, for tests and rehearsals; off by default.
+"""The fault hook: makes a worker die, hang or raise on a chosen image, for tests and trials; off by default.
 
 Set `MIMO_FAULTS` to `action:glob` items separated by `;`, where the glob matches keys, or `pause-commit:seconds`
 to hold the driver between the writing of a shard's outputs and the commit of its part, or `pause-image:seconds` to

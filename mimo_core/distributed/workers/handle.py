@@ -24,7 +24,7 @@ class WorkerHandle:
         poll: the call that the next snapshot answers, if it was asked for one, and
         polled: when it was, in seconds of the pool's clock, as all times here.
         answered: when it last answered.
-        lost_calls: calls whose answers went astray.
+        lost_calls: calls whose answers were lost.
         unreachable_since: since when it cannot be reached; None while it can.
     """
 

@@ -244,7 +244,7 @@ class WorkerPool:
         handle.answered = self._clock()
         handle.unreachable_since = None
         if handle.lost_calls:
-            # The worker lives, but the answers to its calls that went astray do not come again.
+            # The worker lives, but the answers that were lost do not come again.
             self._drop(handle)
             self._give_tasks_to_others(handle, None)
 
