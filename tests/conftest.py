@@ -2,13 +2,19 @@
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from mimo_core.errors import UsageError
+from mimo_core.hardware import usable_cores
 from mimo_core.metrics.fid.inception import Inception, find_inception
+
+# A process that has once used a Ray with a token, as an embedded one is by default, cannot use one without. What the
+# tests start as processes inherits nothing of this.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 pytest_plugins = ["fixtures_cpu", "fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
 
@@ -30,6 +36,48 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if not session.config.getoption("--hypothesis-profile"):
         asked = re.search(r"(?<!not )\bslow\b", session.config.getoption("-m"))
         settings.load_profile("random" if asked else "repeatable")
+
+
+# One more than there are cores, for tests that use Ray wait most of the time. Each process loads PyTorch.
+_MOST_PROCESSES = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """In how many processes tests are run where `-n` does not say: none of their own where a person looks on."""
+    if config.option.capture == "no" or config.option.usepdb or config.option.collectonly:
+        return 0
+    return min(usable_cores() + 1, _MOST_PROCESSES)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes share the cores, for threads that wait for each other take them from their neighbours."""
+    if hasattr(config, "workerinput"):
+        import torch
+
+        torch.set_num_threads(max(1, usable_cores() // int(config.workerinput["workercount"])))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what uses Ray, which takes longest."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give a module's tests, and all that use the shared cluster, to one process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = super()._split_scope(nodeid)
+            return "cluster" if _uses_the_cluster(config.rootpath / module) else module
+
+    return Scheduling(config, log)
+
+
+@cache
+def _uses_the_cluster(module: Path) -> bool:
+    return "ray_cluster" in module.read_text(encoding="utf-8")
 
 
 def find_shared_data() -> Path | None:

@@ -1,11 +1,14 @@
-"""Runs of the main job as a user starts them, Ray clusters for them, archives to restore, and how to compare results.
+"""Runs of the jobs, Ray clusters for them, archives to restore, and how to compare results.
 
-Every process that a test starts carries a mark in its environment, which its children inherit. So a test finds the
-processes of its own run or cluster, and ends them, whatever else runs Ray on the machine.
+A run whose end is all that matters works in this process and saves the seconds that loading PyTorch and Ray takes; one
+that is to be killed, stopped or watched is a process of its own. Every process that a test starts carries a mark in its
+environment, which its children inherit. So a test finds the processes of its own run or cluster, and ends them,
+whatever else runs Ray on the machine.
 """
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import random
@@ -21,8 +24,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import inprocess
 import pytest
 from fixtures_s3 import _free_ports as free_ports
+
+from mimo_core.cli.main import run as run_job
+from mimo_core.runs.records import write_part
+from mimo_core.storage import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "MIMO_TEST_MARK"
@@ -148,9 +156,27 @@ class Run:
         self.process.send_signal(number)
 
 
+def finish_here(job: str, arguments: list[str], environment: Mapping[str, str]) -> Finished:
+    """Run a job in this process, with the environment of a user's shell, to its end."""
+    said, begun, before = io.StringIO(), time.monotonic(), dict(os.environ)
+    os.environ.clear()
+    os.environ.update({"RAY_AUTH_MODE": "disabled", **_environment(uuid.uuid4().hex, environment)})
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = run_job(job, arguments)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return Finished(code, said.getvalue(), time.monotonic() - begun)
+
+
 @dataclass
 class Cluster:
-    """A Ray cluster of this test's own: address, mark, and its nodes (processes of `ray start --block`) by name."""
+    """A Ray cluster of these tests' own, and its nodes (processes of `ray start --block`) by name.
+
+    With `guarded`, its clients must show a token. A process that has once shown one asks every later Ray for it, so
+    only drivers with a process of their own can use such a cluster.
+    """
 
     mark: str
     port: int
@@ -158,6 +184,7 @@ class Cluster:
     environment: dict[str, str]
     nodes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     dashboard: int | None = None
+    guarded: bool = False
 
     @property
     def address(self) -> str:
@@ -167,7 +194,8 @@ class Cluster:
     @property
     def driver_environment(self) -> dict[str, str]:
         """What leads a driver to it; a token is used without being told to, as Ray's own commands do."""
-        return {"RAY_ADDRESS": self.address, "RAY_AUTH_TOKEN": self.token}
+        shown = {"RAY_AUTH_TOKEN": self.token} if self.guarded else {"RAY_AUTH_MODE": "disabled"}
+        return {"RAY_ADDRESS": self.address, **shown}
 
     @property
     def token(self) -> str:
@@ -177,7 +205,9 @@ class Cluster:
     @property
     def ray_environment(self) -> dict[str, str]:
         """What Ray's own programs need to reach it."""
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        return (
+            {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token} if self.guarded else {"RAY_AUTH_MODE": "disabled"}
+        )
 
     def start_node(
         self, name: str, *, cpus: int, prefix: tuple[str, ...] = (), resources: Mapping[str, int] | None = None
@@ -240,12 +270,14 @@ def cluster(
     environment: Mapping[str, str] | None = None,
     dashboard: bool = False,
     resources: Mapping[str, int] | None = None,
+    guarded: bool = False,
 ) -> Iterator[Cluster]:
     """Start a cluster of one node for the duration of the block."""
     # Ray's socket paths are limited to about 100 characters, which pytest's own folders may exceed.
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     port, board = free_ports(2)
-    made = Cluster(uuid.uuid4().hex, port, folder, dict(environment or {}), dashboard=board if dashboard else None)
+    made = Cluster(uuid.uuid4().hex, port, folder, dict(environment or {}), guarded=guarded)
+    made.dashboard = board if dashboard else None
     try:
         made.start_node("head", cpus=cpus, resources=resources)
         yield made
@@ -276,16 +308,29 @@ class Runs:
         on: Cluster | None = None,
         job: str = "restore",
     ) -> Run:
-        """Start `mimo restore` with these arguments, on a cluster or with an embedded Ray."""
-        extra = {"MIMO_FAULTS": faults, **(on.driver_environment if on else {}), **(environment or {})}
+        """Start `mimo restore` with these arguments in a process of its own, on a cluster or with an embedded Ray."""
         log = self.folder / f"run-{len(self.started)}.log"
-        run = Run([str(one) for one in arguments], log, extra, job=job)
+        run = Run([str(one) for one in arguments], log, _added(environment, faults, on), job=job)
         self.started.append(run)
         return run
 
-    def finish(self, *arguments: object, **options: object) -> Finished:
-        """Start a run and wait for its end."""
-        return self.start(*arguments, **options).end()  # type: ignore[arg-type]
+    def finish(
+        self,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+        faults: str = "",
+        on: Cluster | None = None,
+        job: str = "restore",
+    ) -> Finished:
+        """Run it to its end: in this process, unless the cluster is guarded."""
+        if on is not None and on.guarded:
+            return self.start(*arguments, environment=environment, faults=faults, on=on, job=job).end()
+        return finish_here(job, [str(one) for one in arguments], _added(environment, faults, on))
+
+
+def _added(environment: Mapping[str, str] | None, faults: str, on: Cluster | None) -> dict[str, str]:
+    """What a run's environment has beyond that of a user's shell."""
+    return {"MIMO_FAULTS": faults, **(on.driver_environment if on else {}), **(environment or {})}
 
 
 @pytest.fixture
@@ -301,9 +346,9 @@ def runs(tmp_path: Path) -> Iterator[Runs]:
             run.process.wait(10)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[Cluster]:
-    """A cluster of one node with two CPUs, for the tests of one module."""
+    """A cluster of one node with two CPUs, for all tests that take nothing of it away."""
     with cluster() as made:
         yield made
 
@@ -341,6 +386,17 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save_weights(path, ModelSpec(8, 1, "nearest"), network.state_dict())
     return path
+
+
+TORCH = ("--engine", "torch", "--precision", "fp32")
+
+
+def restore_undisturbed(source: Path, output: Path, weights: Path | None = None) -> None:
+    """Leave what a run with these weights and `TORCH` leaves, or one of the identity: by one pipeline, without Ray."""
+    outcome = inprocess.run(source, output, weights=None if weights is None else str(weights))
+    store = Store(str(output))
+    for result in outcome.results:
+        write_part(store, result.task.shard, list(result.records.values()))
 
 
 def outputs(output: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fixtures_runs import (
+    TORCH,
     Run,
     Runs,
     assert_same_run,
@@ -15,6 +16,7 @@ from fixtures_runs import (
     make_archive,
     marked,
     parts,
+    restore_undisturbed,
     wait_until,
 )
 
@@ -79,6 +81,8 @@ def test_a_signal_ends_the_run_within_two_seconds(
     assert f"stopped by {'Ctrl-C' if number == signal.SIGINT else 'SIGTERM'}" in run.text
     assert f"mimo restore {source} {output} --weights {tiny_weights} --shard-size 2" in run.text
     assert "Traceback" not in run.text
+    if moment is working:
+        assert lease_state(output) == "released"
     print(f"ended after {seconds:.2f} s; its processes after another", end=" ")
     print(f"{wait_until(lambda: not marked(run.mark), 'its Ray processes end', within=90):.1f} s")
 
@@ -87,8 +91,8 @@ def test_a_signal_ends_the_run_within_two_seconds(
 def test_what_is_committed_stays_and_the_run_goes_on(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 60)
-    options = ("--weights", tiny_weights, "--shard-size", 4)
-    assert runs.finish(source, undisturbed, *options).code == 0
+    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 4)
+    restore_undisturbed(source, undisturbed, tiny_weights)
     # A commit that takes longer than the two seconds must not hold the end up.
     run = runs.start(source, output, *options, faults="pause-commit:5")
     run.until(lambda: len(parts(output)) >= 1, "a part is committed")
@@ -100,15 +104,6 @@ def test_what_is_committed_stays_and_the_run_goes_on(runs: Runs, tmp_path: Path,
     after = {path.name: path.stat().st_mtime_ns for path in (output / "records").iterdir()}
     assert before.items() <= after.items()
     assert_same_run(output, undisturbed, keys)
-
-
-def test_an_orderly_end_gives_the_lease_back(runs: Runs, tmp_path: Path) -> None:
-    output = tmp_path / "out"
-    make_archive(tmp_path / "in", 300)
-    run = runs.start(tmp_path / "in", output, "--engine", "identity", "--shard-size", 2)
-    run.until(lambda: len(parts(output)) >= 1, "a part is committed")
-    interrupt(run, signal.SIGINT)
-    assert lease_state(output) == "released"
 
 
 def test_a_second_signal_ends_the_run_at_once(runs: Runs, tmp_path: Path) -> None:

@@ -11,7 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures_runs import ROOT, Cluster, Runs, cluster, make_archive, outputs, parts, rows, wait_until
+from fixtures_runs import (
+    ROOT,
+    TORCH,
+    Cluster,
+    cluster,
+    make_archive,
+    outputs,
+    parts,
+    restore_undisturbed,
+    rows,
+    wait_until,
+)
 from fixtures_runs import _environment as environment_of
 from fixtures_s3 import S3Server
 
@@ -24,7 +35,7 @@ RAY = str(Path(sys.executable).with_name("ray"))
 def board(s3_server: S3Server) -> Iterator[Cluster]:
     """A cluster whose nodes reach the S3 server, as a cluster's operator sets it up."""
     environment = {**s3_server.environment(), "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    with cluster(cpus=2, environment=environment, dashboard=True) as made:
+    with cluster(cpus=2, environment=environment, dashboard=True, guarded=True) as made:
         yield made
 
 
@@ -82,15 +93,15 @@ class Submission:
 
 
 def test_a_submitted_job_restores_a_bucket_to_the_bytes_of_a_local_run(
-    runs: Runs, tmp_path: Path, tiny_weights: Path, board: Cluster, s3_env: S3Server, s3_bucket: str
+    tmp_path: Path, tiny_weights: Path, board: Cluster, s3_env: S3Server, s3_bucket: str
 ) -> None:
     source, local = tmp_path / "in", tmp_path / "local"
     keys = make_archive(source, 24)
     client = s3_env.client()
     for key in keys:
         client.put_object(Bucket=s3_bucket, Key=f"in/{key}", Body=(source / key).read_bytes())
-    options = ("--weights", tiny_weights, "--shard-size", 3, "--workers", 2)
-    assert runs.finish(source, local, *options).code == 0
+    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 3, "--workers", 2)
+    restore_undisturbed(source, local, tiny_weights)
 
     place = (f"s3://{s3_bucket}/in", f"s3://{s3_bucket}/out")
     job = Submission(board, "good", tmp_path / "good.log", *place, *options)
@@ -165,7 +176,7 @@ def test_a_stopped_training_leaves_a_checkpoint_and_goes_on(tmp_path: Path) -> N
     arguments += ("--workers", 2, "--log-every", 1)
     log = output / "log.csv"
     # Three seconds by default, after which Ray kills the job: enough for a checkpoint unless the machine is busy.
-    with cluster(cpus=2, environment={"RAY_JOB_STOP_WAIT_TIME_S": "60"}, dashboard=True) as made:
+    with cluster(cpus=2, environment={"RAY_JOB_STOP_WAIT_TIME_S": "60"}, dashboard=True, guarded=True) as made:
         job = Submission(made, "stopped", tmp_path / "log", *arguments, job="train")
         wait_until(lambda: log.exists() and log.read_text().count("\n") > 3, "three steps")
         begun = time.monotonic()

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a process in time, with exit code 130 and one report, whatever it is busy with."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -49,7 +50,8 @@ def program(busy: str, cleanup: str = "pass") -> Iterator[subprocess.Popen[str]]
     )
     try:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        # No more than that, for what a file object reads ahead is lost to `communicate`.
+        assert os.read(process.stdout.fileno(), 6) == b"ready\n"
         yield process
     finally:
         process.kill()

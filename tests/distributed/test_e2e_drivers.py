@@ -5,22 +5,22 @@ import signal
 from pathlib import Path
 
 import pytest
-from fixtures_runs import Runs, assert_same_run, count_outputs, make_archive, parts
+from fixtures_runs import TORCH, Cluster, Runs, assert_same_run, count_outputs, make_archive, parts, restore_undisturbed
 
 pytestmark = pytest.mark.ray
 
 
 def test_a_second_driver_is_refused_and_a_dead_one_replaced_at_once(
-    runs: Runs, tmp_path: Path, tiny_weights: Path
+    runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster
 ) -> None:
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 24)
-    options = ("--weights", tiny_weights, "--shard-size", 4)
-    assert runs.finish(source, undisturbed, *options).code == 0
+    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 4, "--workers", 1)
+    restore_undisturbed(source, undisturbed, tiny_weights)
 
-    first = runs.start(source, output, *options, faults="pause-commit:120")
+    first = runs.start(source, output, *options, on=ray_cluster, faults="pause-commit:120")
     first.until(lambda: count_outputs(output) >= 4, "outputs")
-    second = runs.finish(source, output, *options)
+    second = runs.finish(source, output, *options, on=ray_cluster)
     assert second.code == 1, second.text
     assert f"(process {first.process.pid}) holds this run; waiting" in second.text
     assert f"(process {first.process.pid}) is working on this run" in second.text
@@ -30,8 +30,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_replaced_at_once(
 
     os.kill(first.process.pid, signal.SIGKILL)
     first.process.wait(30)
-    third = runs.start(source, output, *options)
-    finished = third.end()
+    finished = runs.finish(source, output, *options, on=ray_cluster)
     assert finished.code == 0, finished.text
     assert "holds this run" not in finished.text, "a dead driver's lease needs no waiting"
     assert_same_run(output, undisturbed, keys)

@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import pytest
-from fixtures_runs import ROOT, Runs, cluster, parts, rows_by_key, wait_until
+from fixtures_runs import ROOT, Cluster, Runs, cluster, parts, rows_by_key, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("inception")]
 
@@ -85,7 +85,7 @@ def test_scores_are_the_same_on_any_number_of_workers_and_after_a_kill(
 
 
 def test_what_has_no_reference_is_named_and_the_exit_code_tells(
-    runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path
+    runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path, ray_cluster: Cluster
 ) -> None:
     lonely = tmp_path / "data"
     for side in ("blur", "sharp"):
@@ -97,23 +97,24 @@ def test_what_has_no_reference_is_named_and_the_exit_code_tells(
     output = tmp_path / "out"
     arguments: list[object] = [
         *(lonely / "blur", lonely / "sharp", output, "--weights", tiny_weights),
-        *("--engine", "torch", "--precision", "fp32"),
+        *("--engine", "torch", "--precision", "fp32", "--workers", 1),
     ]
-    finished = runs.finish(*arguments, "--fid", job="evaluate")
+    finished = runs.finish(*arguments, "--fid", job="evaluate", on=ray_cluster)
     assert finished.code == 3, finished.text
     assert "1 image left out: reference_missing" in finished.text
     assert gone.name in finished.text
     assert rows_by_key(output)[gone.name]["status"] == "skipped"
-    told = runs.finish(output, job="status")
+    told = runs.start(output, job="status").end()
     assert told.code == 3
     assert re.search(r"skipped +1 \(1 reference_missing\)", told.text)
     # A driver that dies over more work leaves no summary that is not so any more.
-    again = runs.start(*arguments, "--fid", "--mode", "retry-failed", job="evaluate", faults="pause-commit:60")
+    retry = (*arguments, "--fid", "--mode", "retry-failed")
+    again = runs.start(*retry, job="evaluate", on=ray_cluster, faults="pause-commit:60")
     again.until(lambda: not (output / "summary.json").exists(), "the old summary gone")
     again.process.kill()
     again.process.wait()
     # Once it is there, it is scored, and the others' features are still in the distance.
     gone.write_bytes((pairs / "sequence0" / "sharp" / gone.name).read_bytes())
-    again = runs.finish(*arguments, "--fid", "--mode", "retry-failed", job="evaluate")
-    assert again.code == 0, again.text
+    finished = runs.finish(*retry, job="evaluate", on=ray_cluster)
+    assert finished.code == 0, finished.text
     assert json.loads((output / "summary.json").read_text())["fid_images"] == 3

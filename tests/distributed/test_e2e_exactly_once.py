@@ -3,24 +3,32 @@
 import os
 import random
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fixtures_runs import (
+    TORCH,
     Cluster,
     Run,
     Runs,
     assert_same_run,
+    cluster,
     count_outputs,
     make_archive,
+    marked,
     parts,
+    restore_undisturbed,
     wait_until,
     workers_of,
     written_unrecorded,
 )
 
 pytestmark = pytest.mark.ray
+
+
+SEED = 6
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ def kills(seed: int, number: int, images: int) -> list[Kill]:
     return drawn
 
 
-class Ordeal:
+class KillTrial:
     """Carries kills out against one run, which is resumed whenever its driver is dead."""
 
     def __init__(self, runs: Runs, output: Path, command: list[object], seed: int, on: Cluster | None) -> None:
@@ -89,13 +97,14 @@ class Ordeal:
         return workers_of(self._run.mark)
 
 
-def ordeal(runs: Runs, folder: Path, weights: Path, *, seed: int, number: int, images: int, on: Cluster | None) -> None:
+def kill_and_resume(
+    runs: Runs, folder: Path, weights: Path, *, seed: int, number: int, images: int, on: Cluster | None
+) -> None:
     source, output, undisturbed = folder / "in", folder / "out", folder / "undisturbed"
     keys = make_archive(source, images)
-    options = ["--weights", weights, "--shard-size", 4, "--workers", 2]
-    finished = runs.finish(source, undisturbed, *options, on=on)
-    assert finished.code == 0, finished.text
-    trial = Ordeal(runs, output, [source, output, *options], seed, on)
+    options = [*TORCH, "--weights", weights, "--shard-size", 4, "--workers", 2]
+    restore_undisturbed(source, undisturbed, weights)
+    trial = KillTrial(runs, output, [source, output, *options], seed, on)
     plan = kills(seed, number, images)
     for kill in plan:
         trial.survive(kill)
@@ -105,25 +114,32 @@ def ordeal(runs: Runs, folder: Path, weights: Path, *, seed: int, number: int, i
     assert_same_run(output, undisturbed, keys)
 
 
-def test_five_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster) -> None:
-    ordeal(runs, tmp_path, tiny_weights, seed=4, number=5, images=60, on=ray_cluster)
+@pytest.fixture(scope="module")
+def guarded_cluster() -> Iterator[Cluster]:
+    """A cluster whose clients must show a token."""
+    with cluster(guarded=True) as made:
+        yield made
+
+
+def test_two_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, guarded_cluster: Cluster) -> None:
+    """One of a worker, and one of a driver between the outputs of a shard and its part."""
+    assert [kill.victim for kill in kills(SEED, 2, 24)] == ["worker", "driver"]
+    kill_and_resume(runs, tmp_path, tiny_weights, seed=SEED, number=2, images=24, on=guarded_cluster)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_twenty_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster) -> None:
-    ordeal(runs, tmp_path, tiny_weights, seed=20, number=20, images=240, on=ray_cluster)
+def test_twenty_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, guarded_cluster: Cluster) -> None:
+    kill_and_resume(runs, tmp_path, tiny_weights, seed=20, number=20, images=240, on=guarded_cluster)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_ten_kills_with_an_embedded_ray(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
-    ordeal(runs, tmp_path, tiny_weights, seed=10, number=10, images=120, on=None)
+    kill_and_resume(runs, tmp_path, tiny_weights, seed=10, number=10, images=120, on=None)
 
 
 def test_a_dead_driver_takes_its_embedded_ray_along(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
-    from fixtures_runs import marked
-
     make_archive(tmp_path / "in", 30)
     run = runs.start(tmp_path / "in", tmp_path / "out", "--weights", tiny_weights, faults="pause-commit:0.4")
     run.until(lambda: count_outputs(tmp_path / "out") >= 2, "two outputs")

@@ -31,7 +31,8 @@ def add_poison(source: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("shard_size", [8, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("shard_size", [8, 64])
 def test_poison_is_recorded_and_its_neighbours_are_restored(
     runs: Runs, tmp_path: Path, tiny_weights: Path, ray_cluster: Cluster, shard_size: int
 ) -> None:

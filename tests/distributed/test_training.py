@@ -21,7 +21,7 @@ from mimo_core.training.trainer import Trainer
 
 pytestmark = pytest.mark.ray
 
-STEPS = 150
+STEPS = 80
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +90,7 @@ def assert_tidy(output: Path, text: str) -> None:
     assert not [line for line in text.splitlines() if "Traceback" in line or "pid=" in line or "ray.train" in line]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_stop_leave_the_curve_of_one_process(
     runs: Runs, tmp_path: Path, pairs: Path, alone: list[float]
 ) -> None:
