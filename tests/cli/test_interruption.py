@@ -51,7 +51,13 @@ def program(busy: str, cleanup: str = "pass") -> Iterator[subprocess.Popen[str]]
     try:
         assert process.stdout is not None
         # No more than that, for what a file object reads ahead is lost to `communicate`.
-        assert os.read(process.stdout.fileno(), 6) == b"ready\n"
+        said = b""
+        while not said.endswith(b"\n"):
+            # An unbuffered program writes the end of the line apart.
+            read = os.read(process.stdout.fileno(), 1)
+            assert read, "the program has ended"
+            said += read
+        assert said == b"ready\n"
         yield process
     finally:
         process.kill()
