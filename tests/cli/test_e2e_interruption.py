@@ -106,6 +106,7 @@ def test_what_is_committed_stays_and_the_run_goes_on(runs: Runs, tmp_path: Path,
     assert_same_run(output, undisturbed, keys)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_the_run_at_once(runs: Runs, tmp_path: Path) -> None:
     output = tmp_path / "out"
     make_archive(tmp_path / "in", 40)

@@ -198,6 +198,7 @@ def test_what_is_wrong_is_refused_before_anything_is_run(
     assert "holds a run" in refusal(first, output / "cells/pairs_native")
 
 
+@pytest.mark.slow
 def test_on_a_cluster_waiting_workers_do_not_stand_in_the_way(
     tmp_path: Path, tiny_weights: Path, runs: Runs, ray_cluster: Cluster
 ) -> None:

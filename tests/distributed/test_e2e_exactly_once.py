@@ -139,6 +139,7 @@ def test_ten_kills_with_an_embedded_ray(runs: Runs, tmp_path: Path, tiny_weights
     kill_and_resume(runs, tmp_path, tiny_weights, seed=10, number=10, images=120, on=None)
 
 
+@pytest.mark.slow
 def test_a_dead_driver_takes_its_embedded_ray_along(runs: Runs, tmp_path: Path, tiny_weights: Path) -> None:
     make_archive(tmp_path / "in", 30)
     run = runs.start(tmp_path / "in", tmp_path / "out", "--weights", tiny_weights, faults="pause-commit:0.4")

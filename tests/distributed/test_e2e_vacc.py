@@ -80,6 +80,7 @@ def test_a_run_through_child_processes_is_torchs_and_goes_on_after_a_fault(
     assert "compiled_sha256: was" in other.text
 
 
+@pytest.mark.slow
 def test_a_die_that_is_broken_is_left_out_and_the_others_finish(
     runs: Runs, tmp_path: Path, colourful_weights: Path
 ) -> None:
