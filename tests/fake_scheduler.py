@@ -101,9 +101,10 @@ class FakeScheduler:
         pass
 
     def wait(self, calls: Sequence[FakeCall], timeout: float) -> list[FakeCall]:
-        while self._queue and len(self.alive) <= self.slots:
+        self._queue = [one for one in self._queue if not one[0].killed]
+        while self._queue and len(self.alive) - len(self._queue) < self.slots:
             worker, ready = self._queue.pop(0)
-            ready.at = self.now + (worker.starts or 0.0)
+            ready.at = None if worker.starts is None else self.now + worker.starts
         due = [call.at for call in calls if call.at is not None]
         soonest = min(due, default=self.now + timeout)
         self.now = max(self.now, min(soonest, self.now + timeout))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import ray
@@ -10,7 +10,7 @@ import ray
 from mimo_core.distributed.execution.execution import Execution, set_distance
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
-from mimo_core.distributed.preparation import Prepared, Request, Resolved, demand_of, plan_run, resolve
+from mimo_core.distributed.preparation import Prepared, Request, Resolved, demand_of, plan_run, request_of, resolve
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.distributed.runtime import (
     Connection,
@@ -42,7 +42,7 @@ from mimo_core.wording import count
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where runs are worked on: a connection to Ray, the workers there, and what runs in turn may share.
+    """Where runs are worked on, an embedded Ray included: the connection, the workers, and what runs in turn share.
 
     Attributes:
         connection: to Ray.
@@ -94,41 +94,38 @@ def run(config: RunConfig, observer: Observer, cluster: Cluster | None = None) -
     Args:
         config: what is asked for.
         observer: is told what goes on.
-        cluster: where several runs are worked on in turn; None connects for this run alone.
+        cluster: where several runs are worked on in turn; None connects for this run alone, and not at all where
+            nothing is left to do.
 
     Raises:
         UsageError: the configuration cannot work.
         SystemFailure, LeaseLostError, TooManyFailuresError: the run stopped; it can be resumed.
         KeyboardInterrupt: so too; workers are gone, what is committed stays, the lease is given back.
     """
+    # Here, so that a malformed value is refused at once.
+    faults = Faults.from_environment()
     folder = RunFolder(Store(config.output))
-    if config.mode == "resume" and (plan := _finished(folder)) is not None:
+    request = request_of(config, folder)
+    if config.mode == "resume" and (plan := _finished(request, folder)) is not None:
         # Nothing is left to do but to tidy up, so Ray is not needed.
-        return _close_finished(folder, resolve(config, folder, lambda _: Hardware.here()), plan, observer)
-    with ExitStack() as connected:
-
-        def hardware(request: Request) -> Hardware:
-            nonlocal cluster
-            # Not before, for what is refused is refused at once, and connecting takes seconds.
-            cluster = cluster or connected.enter_context(_cluster_for(request))
-            return cluster.hardware_for(request, observer)
-
-        def tune(question: Question) -> Answer:
-            assert cluster is not None
-            return cluster.tune(question, observer)
-
-        resolved = resolve(config, folder, hardware, tune)
-        assert cluster is not None
-        with leased(folder, observer) as lease:
-            if config.mode != "overwrite" and folder.manifest() != resolved.manifest:
-                # Another driver began the run while this one waited for the lease.
-                resolved = resolve(config, folder, hardware, tune)
-            return _work(config, folder, resolved, cluster, lease, observer)
+        return _close_finished(folder, resolve(request, Hardware.here()), plan, observer)
+    with (
+        nullcontext(cluster) if cluster is not None else _cluster_for(request) as place,
+        leased(folder, observer) as lease,
+    ):
+        if config.mode != "overwrite" and folder.manifest() != request.manifest:
+            # Another driver began the run while this one waited for the lease.
+            request = request_of(config, folder)
+        # Before a node's hardware is asked for, which waits for room there.
+        probe = None if place.connection.embedded else refuse_unseen_output(folder.store)
+        hardware = place.hardware_for(request, observer)
+        resolved = resolve(request, hardware, lambda question: place.tune(question, observer))
+        return _work(config, folder, resolved, place, lease, observer, faults, probe)
 
 
-def _finished(folder: RunFolder) -> Plan | None:
+def _finished(request: Request, folder: RunFolder) -> Plan | None:
     """Return the plan of a run in which nothing is left to do."""
-    plan = read_plan(folder.store) if folder.manifest() is not None else None
+    plan = read_plan(folder.store) if request.manifest is not None else None
     return plan if plan is not None and len(folder.committed()) == plan.num_shards else None
 
 
@@ -154,10 +151,15 @@ def _cluster_for(request: Request) -> Iterator[Cluster]:
 
 
 def _work(
-    config: RunConfig, folder: RunFolder, resolved: Resolved, cluster: Cluster, lease: Lease, observer: Observer
+    config: RunConfig,
+    folder: RunFolder,
+    resolved: Resolved,
+    cluster: Cluster,
+    lease: Lease,
+    observer: Observer,
+    faults: Faults,
+    probe: str | None,
 ) -> Outcome:
-    faults = Faults.from_environment()
-    probe = None if cluster.connection.embedded else refuse_unseen_output(folder.store)
     plan = plan_run(config, folder, resolved, observer.say)
     if not cluster.connection.embedded:
         refuse_unseen_source(plan.shard(0)[0].source)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from itertools import islice
 
-from mimo_core.distributed.preparation import entries_of, resolve, shard_size_of
+from mimo_core.distributed.preparation import entries_of, request_of, resolve, shard_size_of
 from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.folder import RunFolder
@@ -21,7 +21,7 @@ class DryRun:
     Attributes:
         folder: OUTPUT.
         recipe: the choices, as this machine would make them.
-        resumes: whether OUTPUT holds the run already.
+        resumes: whether OUTPUT holds the run already; what `--mode extend` would add to it is not counted.
         images, shards: of the whole run.
         shards_done: shards that have their records.
         bytes: sum of the known sizes of the sources of a new run.
@@ -45,7 +45,7 @@ def dry_run(config: RunConfig) -> DryRun:
         UsageError: what the run itself would refuse.
     """
     folder = RunFolder(Store(config.output))
-    resolved = resolve(config, folder, lambda _: Hardware.here())
+    resolved = resolve(request_of(config, folder), Hardware.here())
     name = str(folder.store)
     if resolved.manifest is not None:
         plan = read_plan(folder.store)

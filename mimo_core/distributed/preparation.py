@@ -38,11 +38,19 @@ Networks = Weights | CompiledModel | None
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for before any hardware is: the run that is resumed, if any, and the weights of it."""
+    """What is known of a run before any hardware is.
+
+    Attributes:
+        config: what is asked for.
+        manifest: of the run that is resumed; None for a new one.
+        weights: the network; None where none is needed.
+        inception: the network of the Frechet distance, where it is asked for.
+    """
 
     config: RunConfig
     manifest: RunManifest | None
     weights: Networks
+    inception: Inception | None = None
 
     @property
     def vacc(self) -> bool:
@@ -87,43 +95,39 @@ class Prepared:
     demand: Demand
 
 
-def resolve(
-    config: RunConfig,
-    folder: RunFolder,
-    hardware: Callable[[Request], Hardware],
-    tune: Callable[[Question], Answer] = tune,
-) -> Resolved:
-    """Make every choice of a run, and refuse what cannot work, without changing anything.
+def resolve(request: Request, hardware: Hardware, tune: Callable[[Question], Answer] = tune) -> Resolved:
+    """Make every choice of a run, without changing anything.
 
     Args:
-        config: what is asked for.
-        folder: OUTPUT.
-        hardware: asked for what a node that holds workers has, once it is known that the rest can work.
+        request: what `request_of` gave.
+        hardware: of a node that holds workers.
         tune: measures what is fastest there, where a new run leaves the choice to us.
 
     Raises:
-        UsageError: source and output overlap, the source holds no image, the mode does not fit what OUTPUT holds, the
-            weights are not what they should be, or the run in OUTPUT was begun otherwise.
-        SystemFailure: the hardware that is asked for is not there.
+        UsageError: nothing there computes what is asked for, or the run in OUTPUT was begun otherwise.
     """
-    request = _request(config, folder)
-    found = hardware(request)
-    weights, frozen = request.weights, request.manifest.recipe if request.manifest is not None else None
+    config, weights = request.config, request.weights
+    frozen = request.manifest.recipe if request.manifest is not None else None
     if config.weights is None and frozen is None and weights is not None:
-        weights = _weights_for(config, weights, found)
-    recipe = choose(config, weights, found, frozen, tune)
-    inception = _inception(config)
-    if inception is not None:
-        recipe = recipe.model_copy(update={"fid_sha256": inception.sha256})
+        weights = _weights_for(config, weights, hardware)
+    recipe = choose(config, weights, hardware, frozen, tune)
+    if request.inception is not None:
+        recipe = recipe.model_copy(update={"fid_sha256": request.inception.sha256})
     if request.manifest is not None and (differences := request.manifest.differences(config, recipe)):
         raise UsageError(
             f"OUTPUT holds a run that was begun otherwise ({'; '.join(differences)}): repeat its options, choose "
             "another OUTPUT, or start over with --mode overwrite"
         )
-    return Resolved(request.manifest, recipe, weights, inception, found)
+    return Resolved(request.manifest, recipe, weights, request.inception, hardware)
 
 
-def _request(config: RunConfig, folder: RunFolder) -> Request:
+def request_of(config: RunConfig, folder: RunFolder) -> Request:
+    """Find out what is asked for, and refuse what cannot work wherever it runs, without changing anything.
+
+    Raises:
+        UsageError: source and output overlap, the source holds no image, the mode does not fit what OUTPUT holds, or
+            the weights are not what they should be.
+    """
     _refuse_overlap(config, folder)
     manifest = folder.manifest()
     if config.mode == "overwrite":
@@ -133,10 +137,10 @@ def _request(config: RunConfig, folder: RunFolder) -> Request:
             raise UsageError(f"--mode {config.mode} needs a run, and {folder.store} holds none")
         folder.refuse_foreign_files()
     weights = choose_weights(config, manifest.recipe if manifest is not None else None)
-    _inception(config)
+    inception = _inception(config)
     if manifest is None or config.mode == "extend":
         next(entries_of(config))
-    return Request(config, manifest, weights)
+    return Request(config, manifest, weights, inception)
 
 
 def _weights_for(config: RunConfig, weights: Networks, hardware: Hardware) -> Networks:

@@ -1,6 +1,7 @@
 """The private names of Ray that no public one replaces, all in one place.
 
-Each says what it is for. `require_supported_ray` looks for all of them before a run begins.
+Each says what it is for. `require_supported_ray` looks for those that no run can do without; the others are used where
+they are there.
 """
 
 import logging

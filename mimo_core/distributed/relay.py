@@ -64,7 +64,7 @@ class Relay:
         self._stopping = True
 
     def stopping(self) -> bool:
-        """Whether the workers shall stop."""
+        """Return whether the workers shall stop."""
         return self._stopping
 
     def take(self) -> RelayMessages:

@@ -131,7 +131,7 @@ def choose_worker_group(config: TrainConfig) -> WorkerGroup:
 
 
 def _even_share(workers: int) -> int:
-    """As many CPUs for each as let all of them in."""
+    """Return as many CPUs for each as let all of them in."""
     most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     return next((cpus for cpus in range(most, 0, -1) if total_slots(Demand(cpus)) >= workers), 1)
 
@@ -168,7 +168,7 @@ def _refuse_unseen(config: TrainConfig, scratch: Path) -> None:
 
 @contextmanager
 def _scratch(output: Path) -> Iterator[Path]:
-    """A folder for Ray Train's own files, in the output because all nodes see that; it is gone afterwards."""
+    """Provide a folder for Ray Train's own files, in the output because all nodes see that; it is gone afterwards."""
     new = not output.exists()
     scratch = output / f".ray-{uuid.uuid4().hex}"
     try:
@@ -265,7 +265,7 @@ def _pass_on(asked: Any, say: Callable[[str], None]) -> RelayMessages:
 
 
 def _waits_for_room(group: WorkerGroup) -> bool:
-    """Whether there is no room for the workers; workers that have it may still be starting."""
+    """Return whether there is no room for the workers; workers that have it may still be starting."""
     waits = any(one["state"] == "PENDING" for one in placement_group_table().values())
     return waits and free_slots(group.demand) < group.workers
 
@@ -302,14 +302,14 @@ def _agree_on(step: int) -> None:
 
 
 class _Watch(UserCallback):
-    """Sits with Ray Train's controller: says why workers are started again, and sees to it that some are not."""
+    """A callback of Ray Train's controller: says why workers are started again, and sees to it that some are not."""
 
     def __init__(self, relay: Any) -> None:
         self._relay = relay
         self._failures = 0
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:  # noqa: ARG002
-        """Called once for each failure of the group, before Ray Train decides what to do about it."""
+        """Handle one failure of the group, before Ray Train decides what to do about it."""
         for error in worker_exceptions.values():
             if isinstance(error, MimoError):
                 # An error of this callback is the one that Ray Train does not answer with a restart.

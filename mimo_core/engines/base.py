@@ -130,8 +130,8 @@ class Session(Protocol):
 
         Raises:
             UsageError: the batch is not within `limits`.
-            SessionOutOfMemoryError: the batch does not fit; the session lives on.
-            ImageError: an image of the batch came out with values that are no numbers; the session lives on.
+            SessionOutOfMemoryError: the batch does not fit; the session stays usable.
+            ImageError: an image of the batch came out with values that are no numbers; the session stays usable.
             DeviceFaultError: the session is dead.
         """
 

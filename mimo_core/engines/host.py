@@ -1,4 +1,4 @@
-"""A session with the one thread that it lives on, so that several pipelines can use it one after another."""
+"""A session with the one thread that it is used on, so that several pipelines can use it one after another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SessionHost:
         self.spec = spec
         self._opened: Future[Session] = Future()
         self._work: queue.SimpleQueue[tuple[Callable[[Session], Any], Future[Any]] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._live, name="infer", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="infer", daemon=True)
         self._thread.start()
         self.session = self._opened.result()
 
@@ -40,7 +40,7 @@ class SessionHost:
         self._work.put(None)
         self._thread.join()
 
-    def _live(self) -> None:
+    def _serve(self) -> None:
         try:
             session = open_session(self.spec)
         except BaseException as error:  # noqa: BLE001 - the constructor raises it

@@ -156,7 +156,9 @@ def _engines(
 
 
 def _threads(config: RunConfig, device_type: str, frozen: Recipe | None) -> int | None:
-    """CPU threads inside one operation: part of the recipe, for sums in bfloat16 depend on how they are split.
+    """Return the CPU threads inside one operation.
+
+    They are part of the recipe, for sums in bfloat16 depend on how they are split.
 
     One by default: workers that share nothing use the cores better than threads that wait for each other.
     """

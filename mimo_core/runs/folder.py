@@ -33,7 +33,7 @@ _SUMMARY = "summary.json"
 REPORT = "report.html"
 _FEATURES = "mimo.features_sha256"
 _PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless", "pyarrow", "ray")
-# What may differ between the command that began a run and the one that resumes it: it changes no byte of an output.
+# What a resuming command repeats, besides the recipe: it decides which images the plan holds.
 _SELECTION = ("source", "reference", "restored", "include", "limit")
 
 

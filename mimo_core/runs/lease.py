@@ -78,7 +78,7 @@ class Lease:
             if not store.create(_key(lease.epoch), lease._document("held")):
                 continue
             if current_epoch(store) != lease.epoch:
-                # While we were between looking and creating, others took the run over and cleaned our epoch away.
+                # While we were between looking and creating, others took the run over and deleted our epoch.
                 store.delete(_key(lease.epoch))
                 continue
             lease._renewed = begun

@@ -14,6 +14,7 @@ from mimo_core.storage import Store, redact
 FOLDER = "plan"
 COMMIT = f"{FOLDER}/plan.json"
 PLAN_VERSION = 1
+_READERS = 16
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Plan:
     sizes: tuple[tuple[int, int], ...] | None = ()
 
     def size_of(self, number: int) -> int:
-        """The number of rows of a shard; where the plan does not tell, the shard itself is read. Errors as `shard`."""
+        """Return the number of rows of a shard, which is read where the plan does not tell. Errors as `shard`."""
         if self.sizes is None or not 0 <= number < self.num_shards:
             return len(self.shard(number))
         for shards, rows in self.sizes:
@@ -82,29 +83,41 @@ class Plan:
             number -= shards
         raise SystemFailure(ErrorKind.STORAGE, f"{self.store.show(COMMIT)} tells the sizes of too few shards")
 
+    def row_counts(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Yield the number of each of these shards with the number of its rows.
+
+        Shards are read, and some of them ahead, only where the plan does not tell. Errors as `shard`.
+        """
+        if self.sizes is not None:
+            yield from ((number, self.size_of(number)) for number in numbers)
+            return
+        chosen = list(numbers)
+        for number, rows in zip(chosen, read_ahead(self.store, chosen, _READERS), strict=True):
+            yield number, len(rows)
+
     def shard(self, number: int) -> list[PlanRow]:
-        """The rows of a shard, in order. Errors as `read_shard`; a number beyond the plan is a UsageError."""
+        """Return the rows of a shard, in order. Errors as `read_shard`; a number beyond the plan is a UsageError."""
         if not 0 <= number < self.num_shards:
             raise UsageError(f"the plan has shards 0 to {self.num_shards - 1}, not {number}")
         return read_shard(self.store, number)
 
     def rows(self, *, threads: int = 4) -> Iterator[PlanRow]:
-        """All rows in order, streaming; some shards are read ahead."""
+        """Yield all rows in order; some shards are read ahead."""
         for rows in read_ahead(self.store, range(self.num_shards), threads):
             yield from rows
 
     def sources(self) -> Iterator[str]:
-        """All sources in order, redacted, for messages and comparisons."""
+        """Yield all sources in order, redacted, for messages and comparisons."""
         return (redact(row.source) for row in self.rows())
 
 
 def shard_name(number: int) -> str:
-    """The key of a shard; part and shard have the same number."""
+    """Return the key of a shard; part and shard have the same number."""
     return f"{FOLDER}/shard-{number:08d}.parquet"
 
 
 def read_plan(store: Store) -> Plan | None:
-    """The committed plan of a run's folder; None where there is none (or only an incomplete one).
+    """Return the committed plan of a run's folder; None where there is none (or only an incomplete one).
 
     Raises:
         SystemFailure: where `plan.json` cannot be understood.
@@ -134,7 +147,7 @@ def read_plan(store: Store) -> Plan | None:
 
 
 def read_shard(store: Store, number: int) -> list[PlanRow]:
-    """The rows of a shard, in order.
+    """Return the rows of a shard, in order.
 
     Raises:
         SystemFailure: where the shard is missing or no shard: a plan is never incomplete once it is committed.

@@ -201,7 +201,7 @@ def test_the_command_names_its_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no job is named 'restroe'; there are restore" in capsys.readouterr().err
 
 
-def test_a_rehearsal_shows_what_would_be_done_and_does_nothing(
+def test_a_dry_run_shows_what_would_be_done_and_does_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     samples = Path(__file__).resolve().parents[2] / "samples" / "blurred"

@@ -87,9 +87,9 @@ def watched(on: Cluster) -> Iterator[set[int]]:
 
 def test_a_sweep_is_what_its_cells_are_alone(tmp_path: Path, grid: Path, runs: Runs, ray_cluster: Cluster) -> None:
     output = tmp_path / "out"
-    rehearsed = runs.finish(grid, output, "--dry-run", job="sweep")
-    assert rehearsed.code == 0
-    assert "6 cells over 2 data sets, 0 of them done; nothing was run" in rehearsed.text
+    planned = runs.finish(grid, output, "--dry-run", job="sweep")
+    assert planned.code == 0
+    assert "6 cells over 2 data sets, 0 of them done; nothing was run" in planned.text
     assert not output.exists()
     with watched(ray_cluster) as hands:
         finished = runs.finish(grid, output, job="sweep", on=ray_cluster)

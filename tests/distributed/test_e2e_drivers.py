@@ -15,7 +15,7 @@ def test_a_second_driver_is_refused_and_a_dead_one_replaced_at_once(
 ) -> None:
     source, output, undisturbed = tmp_path / "in", tmp_path / "out", tmp_path / "undisturbed"
     keys = make_archive(source, 24)
-    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 4, "--workers", 1)
+    options = (*TORCH, "--weights", tiny_weights, "--shard-size", 4, "--workers", 2)
     restore_undisturbed(source, undisturbed, tiny_weights)
 
     first = runs.start(source, output, *options, on=ray_cluster, faults="pause-commit:120")

@@ -31,7 +31,7 @@ from mimo_core.storage import Store
 IMAGES, SHARD = 14, 4
 
 
-class Driver:
+class RecordingObserver:
     """Keeps what an execution says and shows."""
 
     def __init__(self) -> None:
@@ -63,12 +63,12 @@ def work(
     folder: RunFolder,
     script: Callable[[FakeWorker], None] = lambda worker: None,
     *,
-    driver: Driver | None = None,
+    observer: RecordingObserver | None = None,
     lease: Lease | None = None,
     **options: object,
 ) -> Outcome:
     """Work on the run as one driver does, with two workers."""
-    driver = driver or Driver()
+    observer = observer or RecordingObserver()
     config, recipe, plan = config_of(folder, **options), recipe_of(), read_plan(folder.store)
     assert plan is not None
     scheduler = FakeScheduler(2, script)
@@ -77,13 +77,13 @@ def work(
         None,  # type: ignore[arg-type]
         (),
         PoolOptions(1, None, demand, config.timeout),
-        driver.say,
+        observer.say,
         scheduler,
         scheduler.clock,
     )
-    held = lease or Lease.acquire(folder.store, driver.say)
+    held = lease or Lease.acquire(folder.store, observer.say)
     try:
-        return Execution(config, folder, held, Prepared(recipe, plan, demand), pool, driver, Faults()).run()
+        return Execution(config, folder, held, Prepared(recipe, plan, demand), pool, observer, Faults()).run()
     finally:
         held.release()
         assert scheduler.alive == [], "workers are left"
@@ -114,8 +114,8 @@ def records(folder: RunFolder) -> dict[int, list[Record]]:
 
 
 def test_every_shard_becomes_one_part_in_the_order_of_its_rows(folder: RunFolder) -> None:
-    driver = Driver()
-    outcome = work(folder, driver=driver)
+    observer = RecordingObserver()
+    outcome = work(folder, observer=observer)
     found = records(folder)
     assert [len(rows) for rows in found.values()] == [4, 4, 4, 2]
     assert [row.key for row in found[1]] == ["1/0", "1/1", "1/2", "1/3"]
@@ -123,7 +123,7 @@ def test_every_shard_becomes_one_part_in_the_order_of_its_rows(folder: RunFolder
     assert outcome.devices == ("fake",)
     summary = json.loads(folder.store.read("summary.json"))
     assert summary["records"]["restored"] == 14
-    assert (driver.shown[-1].done, driver.shown[-1].total) == (14, 14)
+    assert (observer.shown[-1].done, observer.shown[-1].total) == (14, 14)
 
 
 def test_what_is_committed_is_not_done_again(folder: RunFolder) -> None:
@@ -170,12 +170,12 @@ def test_an_image_that_kills_its_worker_gets_its_record_and_the_shard_is_committ
             return WorkerDiedError("killed", with_node=False)
         return restored(task)
 
-    driver = Driver()
-    outcome = work(folder, answering(fatal), driver=driver)
+    observer = RecordingObserver()
+    outcome = work(folder, answering(fatal), observer=observer)
     assert (outcome.statistics.restored, outcome.statistics.failed) == (13, 1)
     row = folder.read(1)[2]
     assert (row.key, row.source, row.error_kind) == ("06.png", "/in/06.png", "crashed_worker")
-    assert "06.png: its worker died on this image alone, twice; recorded as crashed_worker" in driver.said
+    assert "06.png: its worker died on this image alone, twice; recorded as crashed_worker" in observer.said
 
 
 def test_the_run_stops_when_more_images_fail_than_allowed_and_goes_on_later(folder: RunFolder) -> None:

@@ -237,7 +237,7 @@ def test_a_worker_that_is_unreachable_for_a_moment_goes_on() -> None:
     assert trial.rows_done == every_row(6)
 
 
-def test_tasks_whose_answers_went_astray_are_done_by_others_and_blamed_on_no_image() -> None:
+def test_tasks_whose_answers_were_lost_are_done_by_others_and_blamed_on_no_image() -> None:
     def script(worker: FakeWorker) -> None:
         worker.answers = lambda task: WorkerUnreachableError("connection reset")
 

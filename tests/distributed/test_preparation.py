@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mimo_core.distributed.preparation import demand_of, plan_run, resolve
+from mimo_core.distributed.preparation import demand_of, plan_run, request_of, resolve
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RestoreConfig
@@ -36,7 +36,7 @@ def start(**options: object) -> list[str]:
     """Do all that comes before the first image; return what was said."""
     config = config_of(**options)
     folder, said = RunFolder(Store(config.output)), list[str]()
-    plan_run(config, folder, resolve(config, folder, lambda _: CPU), said.append)
+    plan_run(config, folder, resolve(request_of(config, folder), CPU), said.append)
     return said
 
 
@@ -141,7 +141,7 @@ def test_a_folder_of_somebody_elses_is_refused(place: Path) -> None:
 def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
     def demand(hardware: Hardware, **options: object):
         config = config_of(**options)
-        return demand_of(config, resolve(config, RunFolder(Store(config.output)), lambda _: hardware))
+        return demand_of(config, resolve(request_of(config, RunFolder(Store(config.output))), hardware))
 
     plain = demand(CPU)
     assert (plain.cpus, plain.gpus) == (1, 0)

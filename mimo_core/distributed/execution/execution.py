@@ -124,8 +124,9 @@ class Execution:
         """Yield what is left to do."""
         if self._config.mode == "retry-failed":
             yield from self._retries(sorted(done))
-        for shard in (number for number in range(self._plan.num_shards) if number not in done):
-            task = Task(shard, tuple(range(self._plan.size_of(shard))))
+        left = (number for number in range(self._plan.num_shards) if number not in done)
+        for shard, rows in self._plan.row_counts(left):
+            task = Task(shard, tuple(range(rows)))
             self._assembly.begin(task, len(task.rows), {})
             yield task
 
@@ -157,7 +158,7 @@ class Execution:
         self._add(result.task.shard, result.records)
 
     def _record_quarantined(self, quarantined: Quarantined) -> None:
-        """Record an image that kills or hangs every worker that it meets."""
+        """Record an image that kills or hangs every worker that it is given to."""
         (index,) = quarantined.task.rows
         row = self._plan.shard(quarantined.task.shard)[index]
         kind, message = quarantine_reason(hung=quarantined.hung)

@@ -21,7 +21,7 @@ from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.wording import count
+from mimo_core.wording import count, first_line
 
 POLL_SECONDS = 0.5
 _GROW_SECONDS = 2.0
@@ -178,7 +178,7 @@ class WorkerPool:
         return task
 
     def _reserved_for_suspects(self) -> WorkerHandle | None:
-        """The worker that takes no new tasks while suspects wait for one that is empty."""
+        """Return the worker that takes no new tasks while suspects wait for one that is empty."""
         return next((one for one in self._workers if one.info is not None and not one.has_suspect), None)
 
     # Answers
@@ -230,7 +230,7 @@ class WorkerPool:
         self._drop(handle)
         if not self._workers:
             raise failure
-        # Another one in its place would meet the same.
+        # Another one would fail alike.
         self._most = len(self._workers)
         others = count(self._most, "worker")
         self.failed_starts.append(str(failure))
@@ -276,7 +276,8 @@ class WorkerPool:
         if self._deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
             raise SystemFailure(
                 ErrorKind.DEVICE,
-                f"{self._deaths_without_progress} workers died in a row without restoring an image between: {error}",
+                f"{self._deaths_without_progress} workers died in a row without restoring an image between: "
+                f"{first_line(error)}",
             )
         self._say(f"a worker died {handle.place}; its images are tried again")
         for task in handle.tasks.values():
@@ -291,7 +292,7 @@ class WorkerPool:
         for task in handle.tasks.values():
             retry = after_node_loss(task)
             if retry is None:
-                reason = f": {error}" if error is not None else ""
+                reason = f": {first_line(error)}" if error is not None else ""
                 raise SystemFailure(
                     ErrorKind.DEVICE, f"shard {task.shard} was lost with its node too often; giving up{reason}"
                 )

@@ -29,6 +29,7 @@ from mimo_core.distributed.workers.scheduler import (
 from mimo_core.distributed.workers.worker import WorkerActor, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.task import Task
+from mimo_core.wording import first_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +98,15 @@ class RayScheduler:
         try:
             return ray.get(call)
         except ActorUnavailableError as error:
-            raise WorkerUnreachableError(_first_line(error)) from error
+            raise WorkerUnreachableError(first_line(error)) from error
         except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
-            raise WorkerDiedError(_first_line(error), with_node=_tells_of_node(error)) from error
+            raise WorkerDiedError(first_line(error), with_node=_tells_of_node(error)) from error
         except (ObjectLostError, NodeDiedError) as error:
-            raise ResultLostError(_first_line(error)) from error
+            raise ResultLostError(first_line(error)) from error
         except RayTaskError as error:
             raise SystemFailure(ErrorKind.INTERNAL, f"a worker failed in a way it should not: {error}") from error
         except RayError as error:
-            raise SystemFailure(ErrorKind.DEVICE, f"Ray cannot run workers: {_first_line(error)}") from error
+            raise SystemFailure(ErrorKind.DEVICE, f"Ray cannot run workers: {first_line(error)}") from error
 
     def release(self, demand: Demand, worker: Worker) -> None:
         """See `Scheduler`."""
@@ -140,9 +141,5 @@ def _tells_of_node(error: RayError) -> bool:
 
 
 def _suffices(taken: Demand, demand: Demand) -> bool:
-    """Whether a worker that takes one thing can do what asks for another: the same, with memory to spare at most."""
+    """Return whether a worker that takes one thing can do what asks for another: the same, or one with more memory."""
     return taken.memory >= demand.memory and replace(taken, memory=demand.memory) == demand
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
