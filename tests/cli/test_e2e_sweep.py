@@ -166,6 +166,7 @@ def test_a_sweep_that_is_killed_and_interrupted_goes_on(
                 assert (copies / part.name).read_bytes() == part.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_refused_before_anything_is_run(
     tmp_path: Path, runs: Runs, ray_cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def test_scores_are_the_same_on_any_number_of_workers_and_after_a_kill(
     assert runs.finish(killed, job="verify").code == 0
 
 
+@pytest.mark.slow
 def test_what_has_no_reference_is_named_and_the_exit_code_tells(
     runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path, ray_cluster: Cluster
 ) -> None:

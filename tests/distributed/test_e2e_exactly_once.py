@@ -121,6 +121,7 @@ def guarded_cluster() -> Iterator[Cluster]:
         yield made
 
 
+@pytest.mark.slow
 def test_two_kills(runs: Runs, tmp_path: Path, tiny_weights: Path, guarded_cluster: Cluster) -> None:
     """One of a worker, and one of a driver between the outputs of a shard and its part."""
     assert [kill.victim for kill in kills(SEED, 2, 24)] == ["worker", "driver"]

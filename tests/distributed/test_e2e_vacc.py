@@ -108,6 +108,7 @@ def test_a_die_that_is_broken_is_left_out_and_the_others_finish(
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["last_session"]["failed_starts"]
 
 
+@pytest.mark.slow
 def test_a_model_that_does_not_fit_stops_the_run_before_its_first_image(
     runs: Runs, tmp_path: Path, colourful_weights: Path
 ) -> None:
