@@ -7,7 +7,7 @@ from mimo_core.version import __version__
 
 if TYPE_CHECKING:
     from mimo_core.errors import ImageError, MimoError, SystemFailure, UsageError
-    from mimo_core.inference.library import (
+    from mimo_core.inference.python_api import (
         ImageRestorer,
         RestorerOptions,
         read_records,
@@ -36,7 +36,7 @@ __all__ = [
 
 _MODULES = {
     "mimo_core.errors": ("ImageError", "MimoError", "SystemFailure", "UsageError"),
-    "mimo_core.inference.library": (
+    "mimo_core.inference.python_api": (
         *("ImageRestorer", "RestorerOptions", "read_records", "read_records_table"),
         *("restore", "restore_file", "score"),
     ),
