@@ -31,6 +31,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         line = f"{distance.input_fid:.2f} -> {distance.fid:.2f} ({gain:+.2f}), of {count(distance.images, 'image')}"
         table.add_row("FID", line)
     table.add_row("model", escape(recipe.described(", ".join(outcome.devices))))
+    if taken := statistics.scales_taken():
+        table.add_row("scales", taken)
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")

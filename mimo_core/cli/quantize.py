@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
         trained_on=weights.metadata.get("trained_on", ""),
         source_sha256=weights.sha256,
         half=halves,
+        scales=weights.scales,
         more={KEY: done.quantisation.text()},
     )
     console.print(_table(done))

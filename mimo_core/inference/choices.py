@@ -9,6 +9,7 @@ from mimo_core.engines.base import Precision
 from mimo_core.engines.vacc.compiled import CompiledModel, is_compiled, load_compiled
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
+from mimo_core.images.scales import FULL
 from mimo_core.inference.tuning import Answer, Question
 from mimo_core.models.int8 import KEY
 from mimo_core.models.weights import Weights, load_weights, shipped
@@ -121,8 +122,18 @@ def choose(
         call_pixels=call_pixels,
         batch=batch,
         threads=threads,
+        scales=choose_scales(config, weights, frozen),
         **given_fields(config),
     )
+
+
+def choose_scales(config: RunConfig, weights: Weights | CompiledModel | None, frozen: Recipe | None) -> str:
+    """Return the scales of the passes: as asked for, else as the run began, else those the weights are made for."""
+    if config.scales is not None:
+        return config.scales
+    if frozen is not None:
+        return frozen.scales
+    return weights.scales if weights is not None else FULL
 
 
 def device_type_of(config: RunConfig, hardware: Hardware | None, frozen: Recipe | None) -> str:
@@ -220,5 +231,6 @@ def choose_compiled(config: RunConfig, compiled: CompiledModel, frozen: Recipe |
         call_pixels=None,
         batch=batch,
         threads=None,
+        scales=choose_scales(config, compiled, frozen),
         **given_fields(config),
     )

@@ -6,11 +6,9 @@ from typing import cast
 
 import numpy as np
 
-from mimo_core.engines import Session
 from mimo_core.errors import ImageError
 from mimo_core.images.pixels import Pixels, quantise
 from mimo_core.inference.restorer import Restoration, Restorer
-from mimo_core.runs.recipe import Recipe
 
 TURNS = 4
 
@@ -36,16 +34,6 @@ class EnsembleRestorer:
             for index, result in enumerate(self._restorer.restore(turned, tick)):
                 results[index] = _sum(results[index], result, turn)
         return [_mean(result, image) for result, image in zip(results, images, strict=True)]
-
-
-AnyRestorer = Restorer | EnsembleRestorer
-
-
-def restorer_by(recipe: Recipe, session: Session, *, keep_values: bool = False) -> AnyRestorer:
-    """Return what restores with the session as a recipe says; `keep_values` as for `Restorer`."""
-    together = recipe.ensemble > 1
-    restorer = Restorer(session, recipe.tile_policy, keep_values=keep_values or together)
-    return EnsembleRestorer(restorer) if together else restorer
 
 
 def _sum(first: Restoration | ImageError, other: Restoration | ImageError, turn: int) -> Restoration | ImageError:

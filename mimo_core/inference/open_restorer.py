@@ -6,11 +6,12 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mimo_core.engines import SessionHost, SessionSpec
+from mimo_core.engines import Session, SessionHost, SessionSpec
 from mimo_core.errors import ImageError, UsageError
 from mimo_core.images.pixels import Pixels
-from mimo_core.inference.ensemble import restorer_by
-from mimo_core.inference.restorer import Restoration
+from mimo_core.inference.coarse_to_fine import CoarseToFineRestorer
+from mimo_core.inference.ensemble import EnsembleRestorer
+from mimo_core.inference.restorer import Restoration, Restorer
 from mimo_core.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
 
     from mimo_core.engines.vacc.compiled import CompiledModel
     from mimo_core.models.weights import Weights
+
+
+AnyRestorer = Restorer | EnsembleRestorer | CoarseToFineRestorer
+
+
+def restorer_by(recipe: Recipe, session: Session, *, keep_values: bool = False) -> AnyRestorer:
+    """Return what restores with the session as a recipe says; `keep_values` as for `Restorer`."""
+    together = recipe.ensemble > 1
+    restorer = Restorer(session, recipe.tile_policy, keep_values=keep_values or together)
+    full = EnsembleRestorer(restorer) if together else restorer
+    if recipe.factors == (1,):
+        return full
+    coarse = full if isinstance(full, EnsembleRestorer) else full.keeping_values()
+    return CoarseToFineRestorer(full, coarse, recipe.factors, keep_values=keep_values)
 
 
 def session_spec(

@@ -14,9 +14,9 @@ from mimo_core.engines import Monitored, Session, SessionHost, SessionSpec, Tele
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.hardware import peak_memory
 from mimo_core.images.cache import DecodedImages
-from mimo_core.inference.ensemble import AnyRestorer, restorer_by
 from mimo_core.inference.fault_hook import Faults
 from mimo_core.inference.memory import MemoryBudget
+from mimo_core.inference.open_restorer import AnyRestorer, restorer_by
 from mimo_core.inference.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.inference.restorer import Restoration
 from mimo_core.inference.stages import Loaded, Stages

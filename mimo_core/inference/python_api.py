@@ -46,6 +46,7 @@ class RestorerOptions(TypedDict, total=False):
     device: str
     precision: PrecisionName
     ensemble: int
+    scales: str
     vacc_python: str
     tile: str
     overlap: int

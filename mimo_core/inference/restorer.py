@@ -4,6 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -21,14 +22,21 @@ _SMALLEST_TILE = 128
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored image: pixels as they came in type and size, the number of tiles, the fallback taken, if any, and
-    where they are asked for the values (float32, about 0..1) before they were rounded.
+    """A restored image.
+
+    Attributes:
+        pixels: of the input's type and size.
+        tiles: the number of tiles.
+        fallback: what was reduced because memory ran out, if anything.
+        values: float32, 0..1, before rounding, where they are asked for.
+        scales: the passes that were taken, such as `1/2,1`.
     """
 
     pixels: Pixels
     tiles: int = 1
     fallback: str | None = None
     values: npt.NDArray[np.float32] | None = None
+    scales: str = "1"
 
 
 class Restorer:
@@ -47,6 +55,12 @@ class Restorer:
         self._tile = self._tile_within_limits()
         self.calls = min(session.limits.calls, policy.batch)
         self._callers = ThreadPoolExecutor(self.calls, "call") if self.calls > 1 else None
+
+    def keeping_values(self) -> "Restorer":
+        """Return a restorer that shares everything with this one, whose restorations have unrounded values, too."""
+        other = copy(self)
+        other._keep_values = True
+        return other
 
     def restore(
         self, images: Sequence[Pixels], tick: Callable[[], None] = lambda: None

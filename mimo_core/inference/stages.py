@@ -17,8 +17,8 @@ from mimo_core.images.cache import DecodedImages, Fetched, ImageFiles
 from mimo_core.images.extensions import IMAGE_EXTENSIONS
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
-from mimo_core.inference.ensemble import AnyRestorer
 from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.open_restorer import AnyRestorer
 from mimo_core.inference.progress import ProgressBoard
 from mimo_core.inference.restorer import Restoration
 from mimo_core.inference.task import Task
@@ -195,6 +195,7 @@ class Stages:
             infer_ms=infer_seconds * 1e3,
             score_ms=scoring.milliseconds,
             tiles=restoration.tiles,
+            scales=restoration.scales,
             fallback=restoration.fallback,
             attempt=task.attempt,
             finished_at=now(),

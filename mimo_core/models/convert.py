@@ -120,7 +120,13 @@ def convert_weights(
     if suffix == ".safetensors":
         trained_on = weights.metadata.get("trained_on", "")
         save_weights(
-            target, weights.spec, weights.state, trained_on=trained_on, source_sha256=weights.sha256, half=half
+            target,
+            weights.spec,
+            weights.state,
+            trained_on=trained_on,
+            source_sha256=weights.sha256,
+            half=half,
+            scales=weights.scales,
         )
     else:
         dtype = torch.float16 if half else torch.float32

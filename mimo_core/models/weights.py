@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from mimo_core.errors import UsageError, WeightsError
+from mimo_core.images.scales import FULL, check_scales
 from mimo_core.models.network import INTERPOLATIONS, Interpolation, MimoUNet
 from mimo_core.models.shipped import ShippedWeights, shipped
 from mimo_core.models.variants import VARIANTS, variant_name
@@ -35,6 +36,8 @@ __all__ = [
     "weights_by_rule",
 ]
 
+SCALES_KEY = "scales"
+"""The entry of a safetensors file's metadata that says what scales the weights are made for."""
 _GOLDEN = "golden:"
 _DROPOUT_OF_PLUS = 0.1
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|^[a-z0-9]+::")
@@ -75,6 +78,18 @@ class Weights:
     source: str
     """The name, path or URL that was asked for; a URL without credentials or query string."""
     metadata: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def scales(self) -> str:
+        """The scales that they are made for: full size alone where the metadata say nothing, as in official files.
+
+        Raises:
+            WeightsError: there are no such scales.
+        """
+        try:
+            return check_scales(self.metadata.get(SCALES_KEY, FULL))
+        except ValueError as error:
+            raise WeightsError(f"{self.source}: its metadata {SCALES_KEY!r} cannot be read: {error}") from error
 
 
 def load_weights(name_or_path: str, interpolation: str | None = None) -> Weights:
@@ -210,6 +225,7 @@ def save_weights(
     trained_on: str = "",
     source_sha256: str = "",
     half: bool = True,
+    scales: str = FULL,
     more: Mapping[str, str] | None = None,
 ) -> str:
     """Write weights as safetensors with the metadata that loading needs, whole or not at all.
@@ -221,6 +237,7 @@ def save_weights(
         trained_on: what they learned from, in a few words.
         source_sha256: SHA-256 of the file that they were converted from, if any.
         half: store float16 instead of float32.
+        scales: the scales that they are made for.
         more: further metadata.
 
     Returns:
@@ -235,6 +252,7 @@ def save_weights(
         "interpolation": spec.interpolation,
         "trained_on": trained_on,
         "source_sha256": source_sha256,
+        SCALES_KEY: scales,
         **(more or {}),
     }
     data = _canonical(safetensors.torch.save(tensors, metadata))

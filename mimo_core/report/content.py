@@ -276,6 +276,8 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["last record"] = moment(statistics.last_finished)
     if statistics.fallbacks:
         rows["in smaller pieces"] = f"{statistics.fallbacks:,} images, for want of memory"
+    if taken := statistics.scales_taken():
+        rows["scales"] = taken
     if statistics.retried:
         rows["second tries"] = f"{statistics.retried:,}"
     busy = run.summary.get("last_session", {}).get("busy_share")

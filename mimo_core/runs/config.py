@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from mimo_core.engines.registry import ENGINES
+from mimo_core.images.scales import check_scales
 from mimo_core.metrics.definitions import METRICS
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
@@ -21,6 +22,7 @@ _RESTORING = (
     "device",
     "precision",
     "ensemble",
+    "scales",
     "tile",
     "overlap",
     "batch",
@@ -139,7 +141,7 @@ class RunConfig(BaseModel):
             *("weights", "model", "interpolation", "engine", "device", "precision", "ensemble", "allow_mixed"),
             "vacc_python",
         ),
-        "sizes and tiles": ("size", "tile", "overlap", "batch"),
+        "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
         "outputs": ("format", "quality"),
         "workers": ("workers", "cpus_per_worker", "shard_size", "timeout"),
         "run": ("mode", "max_failed", "dry_run"),
@@ -171,6 +173,11 @@ class RunConfig(BaseModel):
 
     size: Annotated[str, AfterValidator(_size)] = Field(
         "native", description="native, or HxW to resize the input (and the reference) as the model zoo does"
+    )
+    scales: Annotated[str, AfterValidator(check_scales)] | None = Field(
+        None,
+        description="passes from coarse to fine for long blur, such as 1/4,1/2 or 1/2,1; 1 is full size alone, auto "
+        "chooses for each image (default: what the weights are made for)",
     )
     tile: Annotated[str, AfterValidator(_tile)] = Field("auto", description="auto, none, or HxW in pixels")
     overlap: int = Field(32, ge=0, le=1024, description="pixels of context on each side of a tile")

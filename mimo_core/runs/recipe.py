@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
+from mimo_core.images.scales import AUTO, FULL, check_scales, parse_scales
 from mimo_core.images.tiling import TilePolicy
 from mimo_core.runs.config import RunConfig, parse_size
 
@@ -18,6 +19,7 @@ class Recipe(BaseModel):
 
     Raises:
         UsageError: the overlap leaves nothing of the tiles.
+        ValidationError: a value that cannot be, such as scales from fine to coarse.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +42,7 @@ class Recipe(BaseModel):
     format: str
     quality: int | None
     ensemble: int = 1
+    scales: Annotated[str, AfterValidator(check_scales)] = FULL
     evaluates: bool = False
     saves_images: bool = True
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -59,8 +62,10 @@ class Recipe(BaseModel):
 
     @property
     def method(self) -> str:
-        """The model's name, and the self-ensemble where it is one."""
-        return self.model_name + (f", mean of {self.ensemble} rotations" if self.ensemble > 1 else "")
+        """The model's name, and scales and self-ensemble where there are any."""
+        scales = f", scales {self.scales}" if self.scales != FULL else ""
+        rotations = f", mean of {self.ensemble} rotations" if self.ensemble > 1 else ""
+        return self.model_name + scales + rotations
 
     def described(self, device: str = "") -> str:
         """Return what restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
@@ -77,6 +82,11 @@ class Recipe(BaseModel):
     def tile_policy(self) -> TilePolicy:
         """When its images are cut into tiles."""
         return TilePolicy(self.tile, self.overlap, self.call_pixels, self.batch)
+
+    @property
+    def factors(self) -> tuple[int, ...] | None:
+        """By how much an image is shrunk for each pass over it, (1,) at full size alone; None decides by image."""
+        return None if self.scales == AUTO else parse_scales(self.scales)
 
     @property
     def streams(self) -> int:

@@ -56,6 +56,7 @@ class Record:
     input_psnr_y: float | None = None
     ssim_matlab3d: float | None = None
     input_ssim_matlab3d: float | None = None
+    scales: str | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

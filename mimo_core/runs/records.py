@@ -65,6 +65,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("input_psnr_y", _REAL, "the same of the input"),
     ("ssim_matlab3d", _REAL, "SSIM of height x width x 3 as a volume, as MATLAB's ssim; null below 11 pixels"),
     ("input_ssim_matlab3d", _REAL, "the same of the input"),
+    ("scales", _TEXT, "passes that the image took, from coarse to fine, e.g. 1/4,1/2; 1 is full size alone"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from mimo_core.images.scales import FULL
+from mimo_core.wording import count
+
 if TYPE_CHECKING:
     from mimo_core.runs.record import Record
 
@@ -69,6 +72,7 @@ class Statistics:
         scores: means of what images were scored by, as SCORES names it.
         first_failures: the first few that failed or were left out, in the order of the parts.
         devices: restored records by engine, precision and device ("torch fp32 cpu").
+        scales: restored records by the passes that they took ("1/4,1/2").
         first_finished, last_finished: seconds since the epoch, None without any record that has a time.
     """
 
@@ -84,6 +88,7 @@ class Statistics:
     error_kinds: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     devices: dict[str, int] = field(default_factory=dict)
+    scales: dict[str, int] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
     scores: dict[str, Mean] = field(default_factory=dict)
     first_failures: tuple[Failure, ...] = ()
@@ -112,6 +117,7 @@ class Statistics:
             devices=_count(
                 " ".join(part for part in (row.engine, row.precision, row.device) if part) for row in restored
             ),
+            scales=_count(row.scales for row in restored),
             stage_ms={
                 stage: total for stage in STAGES if (total := sum(getattr(row, f"{stage}_ms") or 0.0 for row in rows))
             },
@@ -146,6 +152,13 @@ class Statistics:
     def mean(self, score: str) -> float | None:
         """Return the mean of a score over its finite values, None without any; `scores[...]` has the infinite ones."""
         return self.scores.get(score, Mean()).finite_mean
+
+    def scales_taken(self) -> str:
+        """Return how many images took which passes, in words; nothing where full size alone was all."""
+        if not set(self.scales) - {FULL}:
+            return ""
+        most_first = sorted(self.scales.items(), key=lambda one: -one[1])
+        return ", ".join(f"{count(number, 'image')} at {scales}" for scales, number in most_first)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; absent values are left out."""

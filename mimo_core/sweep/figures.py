@@ -1,12 +1,14 @@
 """The figures of one finished cell, from its records, its summary and its recipe."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimo_core.errors import UsageError
+from mimo_core.images.scales import FULL, JUDGED_FACTORS, parse_scales
 from mimo_core.models.variants import parse_variant
 from mimo_core.runs import records
 from mimo_core.runs.folder import RunFolder
@@ -62,7 +64,7 @@ def read_figures(store: Store) -> Figures:
     recipe, statistics = manifest.recipe, records.scan(store)
     restored = _restored(store, ["height", "width", "infer_ms"])
     shapes = _shapes(restored, recipe)
-    operations = _operations(recipe, shapes)
+    operations = _operations(recipe, shapes, statistics.scales)
     milliseconds = pc.quantile(restored["infer_ms"], 0.5)[0].as_py()
     return Figures(
         model=recipe.model,
@@ -108,7 +110,7 @@ def _shapes(restored: pa.Table, recipe: Recipe) -> Counter[tuple[int, int]]:
     return Counter(zip(restored["height"].to_pylist(), restored["width"].to_pylist(), strict=True))
 
 
-def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]]) -> float | None:
+def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]], scales: Mapping[str, int]) -> float | None:
     spec = _spec(recipe)
     if spec is None or not shapes:
         return None
@@ -119,7 +121,20 @@ def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]]) -> float | Non
     with torch.device("meta"):
         network = MimoUNet(*spec)
     total = sum(gflops(network, *shape) * count for shape, count in shapes.items())
-    return recipe.ensemble * total / shapes.total()
+    return recipe.ensemble * _passes(recipe, scales) * total / shapes.total()
+
+
+def _passes(recipe: Recipe, scales: Mapping[str, int]) -> float:
+    """Return what all passes over an image cost on average, in passes at full size; `scales`: what images took."""
+    if recipe.factors is not None:
+        return _cost(recipe.factors)
+    further = {taken: number for taken, number in scales.items() if taken != FULL}
+    total = sum(_cost(parse_scales(taken)) * number for taken, number in further.items())
+    return _cost(JUDGED_FACTORS) + total / max(1, sum(scales.values()))
+
+
+def _cost(factors: Iterable[int]) -> float:
+    return sum(1 / factor**2 for factor in factors)
 
 
 def _parameters(recipe: Recipe) -> float | None:

@@ -128,7 +128,7 @@ class TrainConfig(_Frozen):
         "data": ("data", "validation"),
         "network": ("model", "interpolation", "init", "dropout", "zero_start"),
         "length": ("minutes", "steps"),
-        "crops": ("crop", "final_crop", "final_from", "batch", "repeats", "seed"),
+        "crops": ("crop", "final_crop", "final_from", "batch", "repeats", "corrected", "seed"),
         "optimisation": (
             *("optimizer", "learning_rate", "final_rate", "schedule", "decay", "halvings", "warmup"),
             *("loss", "frequency_weight", "clip_norm", "ema"),
@@ -168,6 +168,9 @@ class TrainConfig(_Frozen):
     final_from: float = Field(0.6, ge=0.0, le=1.0, description="share of the length after which --final-crop holds")
     batch: int = Field(16, ge=1, description="crops in a step, over all workers")
     repeats: int = Field(1, ge=1, description="uses of a crop, each turned differently: for slow processors")
+    corrected: float = Field(
+        0.0, ge=0.0, le=1.0, description="share of the steps whose crops passes at 1/2, or 1/4 and 1/2, restored before"
+    )
     seed: int = Field(0, description="another seed draws other crops")
 
     optimizer: Literal["adam", "muon"] = Field(

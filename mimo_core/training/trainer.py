@@ -15,6 +15,7 @@ from mimo_core.models.variants import parse_variant
 from mimo_core.models.weights import ModelSpec, save_weights
 from mimo_core.training import checkpoints
 from mimo_core.training.checkpoints import Checkpoint, Exact
+from mimo_core.training.coarse_passes import corrected, draw_chain
 from mimo_core.training.ema import MovingAverage
 from mimo_core.training.loader import Batch, Loader, open_mixture
 from mimo_core.training.log import Log, Meter, Progress
@@ -203,6 +204,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=self.means.precision == "bf16"):
+            blurred = corrected(self.network, blurred, draw_chain(config.seed, self.step, config.corrected))
             outputs = self.network(blurred)
         if config.loss == "decibel":
             loss = decibel_loss(outputs, sharp)

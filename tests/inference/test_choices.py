@@ -274,6 +274,7 @@ def test_every_choice_is_in_the_fingerprint_but_the_name_of_the_weights() -> Non
         "format": "png",
         "quality": 9,
         "ensemble": 4,
+        "scales": "1/2,1",
         "evaluates": True,
         "saves_images": False,
         "metrics": ("psnr",),
@@ -385,3 +386,18 @@ def test_without_a_name_the_best_trained_weights_for_the_device_are_used(monkeyp
         monkeypatch.setattr("mimo_core.inference.choices.shipped", lambda entries=entries: entries)
         assert default_weights("cpu") == "mimo-unet-lite"
         assert default_weights("cuda") == best
+
+
+def test_scales_are_those_of_the_weights_unless_said_otherwise_and_stay_with_the_run() -> None:
+    def scales_of(frozen: Recipe | None = None, made_for: str | None = None, **options: object) -> str:
+        weights = replace(load_weights(LITE), metadata={} if made_for is None else {"scales": made_for})
+        return choose(config_of(**options), weights, PLAIN, frozen, first_of).scales
+
+    assert scales_of() == "1"
+    assert scales_of(made_for="auto") == "auto"
+    assert scales_of(made_for="auto", scales="1/4, 1/2") == "1/4,1/2"
+    assert scales_of(frozen=chosen(scales="1/2,1"), made_for="auto") == "1/2,1"
+    with pytest.raises(ValidationError, match="from coarse to fine"):
+        config_of(scales="1,1/2")
+    with pytest.raises(WeightsError, match="metadata 'scales' cannot be read"):
+        scales_of(made_for="coarse")

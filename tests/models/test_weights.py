@@ -62,6 +62,7 @@ def test_saved_weights_come_back(tmp_path: Path, state: dict[str, Tensor]) -> No
         "interpolation": "bilinear",
         "trained_on": "nothing",
         "source_sha256": "",
+        "scales": "1",
     }
     assert_same(weights.state, state)
 

@@ -79,6 +79,7 @@ def write_vacc_folder(
         interpolation=weights.spec.interpolation,
         weights=weights.source,
         weights_sha256=weights.sha256,
+        scales=weights.scales,
         size=size,
         output=output,
         vdsp=_VDSP,

@@ -6,11 +6,12 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 
 from mimo_core.errors import ImageError, WeightsError
+from mimo_core.images.scales import FULL, check_scales
 from mimo_core.models.network import MULTIPLE
 from mimo_core.models.weights import ModelSpec
 from mimo_core.storage import Store
@@ -27,6 +28,7 @@ class Description(BaseModel):
 
     Attributes:
         model, width, num_res, interpolation, weights, weights_sha256: the network and the weights that were exported.
+        scales: the scales that the weights are made for.
         size: (height, width) of the only input, in pixels.
         output: what the model gives: the restored `image`, or the `residual` that the host adds to it.
         vdsp: file of the pre-processing operator.
@@ -42,6 +44,7 @@ class Description(BaseModel):
     interpolation: Literal["nearest", "bilinear"]
     weights: str
     weights_sha256: str
+    scales: Annotated[str, AfterValidator(check_scales)] = FULL
     size: tuple[int, int]
     output: Literal["image", "residual"]
     vdsp: str
@@ -68,6 +71,7 @@ class CompiledModel:
         output: what it gives.
         vdsp: the pre-processing operator, as the runtime reads it (JSON).
         files: what the compiler wrote, by ending.
+        scales: the scales that the weights are made for.
     """
 
     spec: ModelSpec
@@ -78,6 +82,7 @@ class CompiledModel:
     output: Literal["image", "residual"]
     vdsp: bytes = field(repr=False)
     files: dict[str, bytes] = field(repr=False)
+    scales: str = FULL
 
     @property
     def compiled_sha256(self) -> str:
@@ -146,6 +151,7 @@ def _load(store: Store, description: Description, precision: CompiledPrecision, 
             output=description.output,
             vdsp=store.read(description.vdsp),
             files={ending: store.read(prefix + ending) for ending in _ENDINGS},
+            scales=description.scales,
         )
     except ImageError as error:
         raise WeightsError(f"{error}: run `vamc compile {precision}.yaml` in {store} first") from error
