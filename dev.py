@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Sets the project up in `.venv` and starts one thing in it: the demo, the tests or the checks.
+"""Set the project up in `.venv` and start one thing in it: the demo, the tests or the checks.
 
     python3 dev.py demo            restore the sample images into out/demo
     python3 dev.py test [ARGS]     run the tests; ARGS go to pytest
@@ -131,30 +131,30 @@ def become(command: list[str]) -> NoReturn:
 
 
 def environment() -> dict[str, str]:
-    """The environment, without what would lead Python or pip past `.venv`."""
+    """Return the environment, without what would lead Python or pip past `.venv`."""
     misleading = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
     kept = {name: value for name, value in os.environ.items() if name not in misleading}
     return {**kept, "PATH": f"{VENV / 'bin'}{os.pathsep}{kept.get('PATH', os.defpath)}"}
 
 
 def python() -> str:
-    """The interpreter of `.venv`."""
+    """Return the interpreter of `.venv`."""
     return str(VENV / "bin" / "python")
 
 
 def place() -> list[str]:
-    """What a `.venv` is bound to: its folder and the interpreter that made it."""
+    """Return what a `.venv` is bound to: its folder and the interpreter that made it."""
     return [str(VENV), sys.base_prefix, sys.version]
 
 
 def fingerprint() -> str:
-    """SHA-256 of the files that decide what is installed."""
+    """Return the SHA-256 of the files that decide what is installed."""
     files = (ROOT / "pyproject.toml", ROOT / "constraints.txt")
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def read_stamp() -> dict[str, object]:
-    """What the last complete set-up noted of itself; empty where there was none."""
+    """Return what the last complete set-up noted of itself; empty where there was none."""
     try:
         return dict(json.loads(STAMP.read_text()))
     except (OSError, ValueError):

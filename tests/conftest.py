@@ -16,7 +16,14 @@ from mimo_core.metrics.fid.inception import Inception, find_inception
 # tests start as processes inherits nothing of this.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
-pytest_plugins = ["fixtures_cpu", "fixtures_s3", "fixtures_runs", "fixtures_vacc", "fixtures_browser"]
+pytest_plugins = [
+    "fixtures_cpu",
+    "fixtures_s3",
+    "fixtures_runs",
+    "fixtures_clusters",
+    "fixtures_vacc",
+    "fixtures_browser",
+]
 
 
 # How long an example takes is the machine's affair and must not fail a test.

@@ -33,17 +33,17 @@ class Interruption:
         self.cause: str | None = None
         self._report = report
         self._said = False
-        self._rung = threading.Event()
+        self._signalled = threading.Event()
         self._lock = threading.Lock()
-        self._bell, self._ringing = socket.socketpair()
+        self._reader, self._writer = socket.socketpair()
         # What signal.set_wakeup_fd asks for.
-        self._ringing.setblocking(False)
+        self._writer.setblocking(False)
         self._watcher = threading.Thread(target=self._watch, name="interruption", daemon=True)
 
     def install(self) -> None:
         """Take the signals over; on the main thread."""
         self._handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        self._wakeup = signal.set_wakeup_fd(self._ringing.fileno(), warn_on_full_buffer=False)
+        self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._watcher.start()
 
     def remove(self) -> None:
@@ -51,14 +51,14 @@ class Interruption:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._ringing.close()
+        self._writer.close()
         self._watcher.join()
-        self._bell.close()
+        self._reader.close()
 
     @property
     def happened(self) -> bool:
         """Whether a signal has come; one that has just come may need a moment to be noticed."""
-        return self.cause is not None or self._rung.wait(0.1)
+        return self.cause is not None or self._signalled.wait(0.1)
 
     def report(self) -> None:
         """Say that the run has stopped, unless that is said already."""
@@ -73,19 +73,19 @@ class Interruption:
         raise KeyboardInterrupt(self.cause)
 
     def _watch(self) -> None:
-        while number := self._bell.recv(1):
+        while number := self._reader.recv(1):
             if number[0] in _SIGNALS:
                 self.cause = self.cause or _SIGNALS[signal.Signals(number[0])]
-                self._rung.set()
+                self._signalled.set()
                 break
         else:
             return
         # A second signal, or the end of the block, shows as something to read.
-        if select.select([self._bell], [], [], _GRACE_SECONDS)[0] and not self._bell.recv(1):
+        if select.select([self._reader], [], [], _GRACE_SECONDS)[0] and not self._reader.recv(1):
             return
-        speaker = threading.Thread(target=self.report, daemon=True)
-        speaker.start()
-        speaker.join(_REPORT_SECONDS)
+        reporter = threading.Thread(target=self.report, daemon=True)
+        reporter.start()
+        reporter.join(_REPORT_SECONDS)
         end_now()
 
 

@@ -40,7 +40,7 @@ class KeyHashes:
             twice |= set(_members(mine, others._array()))
         return frozenset(twice)
 
-    def meets(self, hashes: frozenset[int], others: "KeyHashes | None" = None) -> bool:
+    def intersects(self, hashes: frozenset[int], others: "KeyHashes | None" = None) -> bool:
         """Return whether any of `hashes` is here or in `others`."""
         wanted = np.sort(np.array(sorted(hashes), dtype=np.uint64))
         arrays = [self._array()] + ([others._array()] if others is not None else [])
@@ -48,7 +48,7 @@ class KeyHashes:
 
 
 def _members(ordered: npt.NDArray[np.uint64], asked: npt.NDArray[np.uint64]) -> list[int]:
-    """Those of `asked` that are in the sorted `ordered`."""
+    """Return those of `asked` that are in the sorted `ordered`."""
     if not len(ordered):
         return []
     found: list[int] = []

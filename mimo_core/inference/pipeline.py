@@ -136,7 +136,7 @@ class Pipeline:
         extractor: FeatureExtractor | None = None,
         decoded: DecodedImages | None = None,
     ) -> None:
-        """Opens the session, unless it is given one, which it leaves open.
+        """Open the session, unless it is given one, which it leaves open.
 
         Args:
             output: the run's folder.

@@ -171,7 +171,7 @@ def _signed_chart(name: str, title: str, values: Values, score: Score, axis: str
 
 
 def scatter_chart(x: Score, y: Score, runs: Sequence[RunData]) -> Chart | None:
-    """Every image by two scores: before and after, or by run."""
+    """Return the chart of every image by two scores: before and after, or by run."""
     rows: Rows = []
     shown = total = 0
     single = len(runs) == 1

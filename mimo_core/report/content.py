@@ -44,12 +44,12 @@ def run_page(run: RunData, images: Section | None) -> Page:
 
 
 def footer() -> str:
-    """Who made the page, and when."""
+    """Return who made the page, and when."""
     return f"Made by mimo-restore {__version__}, {moment(time.time())}."
 
 
 def engine_of(run: RunData) -> str:
-    """Engine, precision and kind of device in a few words; a dash where nothing was restored."""
+    """Return engine, precision and kind of device in a few words; a dash where nothing was restored."""
     if run.recipe.given:
         return "–"
     return f"{run.recipe.engine} {run.recipe.precision} on {run.recipe.device_type}"

@@ -76,7 +76,7 @@ class RunData:
         return np.asarray(column.to_numpy(), dtype=np.float64)
 
     def finished_seconds(self) -> Values:
-        """When each record was made, in seconds since the epoch; NaN where unknown."""
+        """Return when each record was made, in seconds since the epoch; NaN where unknown."""
         if "finished_at" not in self.table.column_names:
             return np.full(self.table.num_rows, math.nan)
         ticks = self.table["finished_at"].cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).cast(pa.float64())

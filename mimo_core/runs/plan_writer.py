@@ -192,17 +192,17 @@ class _Writer:
         suspects = self._outputs.repeated(self._taken)
         if not suspects:
             return
-        old = self._old_owners(suspects)
+        old = self._earlier_outputs(suspects)
         wanted: dict[str, list[tuple[int, PlanRow]]] = {}
         for number, rows in self._new_shards():
             for row in rows:
                 if KeyHashes.hash(row.output) in suspects:
                     wanted.setdefault(row.output, []).append((number, row))
         renamed: dict[int, dict[str, str]] = {}
-        for output, rivals in wanted.items():
-            if len(rivals) == 1 and output not in old:
+        for output, claims in wanted.items():
+            if len(claims) == 1 and output not in old:
                 continue
-            for number, row in rivals:
+            for number, row in claims:
                 if output in old or self._names.changes(row.key):
                     renamed.setdefault(number, {})[row.key] = self._names.distinct(row.key)
         self._refuse_meeting(renamed)
@@ -212,7 +212,7 @@ class _Writer:
             ]
             self._digests[number - self._plan.num_shards] = _write_shard(self._plan.store, number, rows)
 
-    def _old_owners(self, suspects: frozenset[int]) -> dict[str, str]:
+    def _earlier_outputs(self, suspects: frozenset[int]) -> dict[str, str]:
         if self._taken is None:
             return {}
         old = read_ahead(self._plan.store, range(self._plan.num_shards), _THREADS)
@@ -223,7 +223,7 @@ class _Writer:
         moved = {key for outputs in renamed.values() for key in outputs}
         hashes = frozenset(KeyHashes.hash(output) for output in new_names)
         everywhere = range(self._plan.num_shards + len(self._digests))
-        numbers = everywhere if self._outputs is None or self._outputs.meets(hashes, self._taken) else range(0)
+        numbers = everywhere if self._outputs is None or self._outputs.intersects(hashes, self._taken) else range(0)
         for rows in read_ahead(self._plan.store, numbers, _THREADS):
             for row in rows:
                 if row.output in new_names and row.key not in moved:

@@ -6,19 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from fixtures_runs import (
-    TORCH,
-    Run,
-    Runs,
-    assert_same_run,
-    count_outputs,
-    lease_state,
-    make_archive,
-    marked,
-    parts,
-    restore_undisturbed,
-    wait_until,
-)
+from archives import TORCH, assert_same_run, count_outputs, lease_state, make_archive, parts, restore_undisturbed
+from fixtures_runs import Run, Runs
+from processes import marked, wait_until
 
 pytestmark = pytest.mark.ray
 

@@ -11,20 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fixtures_runs import (
-    ROOT,
-    TORCH,
-    Cluster,
-    cluster,
-    make_archive,
-    outputs,
-    parts,
-    restore_undisturbed,
-    rows,
-    wait_until,
-)
-from fixtures_runs import _environment as environment_of
+from archives import TORCH, make_archive, outputs, parts, restore_undisturbed, rows
+from fixtures_clusters import Cluster, cluster
 from fixtures_s3 import S3Server
+from processes import ROOT, wait_until
+from processes import shell_environment as environment_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 

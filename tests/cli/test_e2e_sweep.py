@@ -13,7 +13,9 @@ import cv2
 import pyarrow.dataset as ds
 import pytest
 import yaml
-from fixtures_runs import Cluster, Runs, check_tree, make_archive, rows_by_key
+from archives import check_tree, make_archive, rows_by_key
+from fixtures_clusters import Cluster
+from fixtures_runs import Runs
 
 from mimo_core.cli.main import main
 

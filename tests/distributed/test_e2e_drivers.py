@@ -5,7 +5,9 @@ import signal
 from pathlib import Path
 
 import pytest
-from fixtures_runs import TORCH, Cluster, Runs, assert_same_run, count_outputs, make_archive, parts, restore_undisturbed
+from archives import TORCH, assert_same_run, count_outputs, make_archive, parts, restore_undisturbed
+from fixtures_clusters import Cluster
+from fixtures_runs import Runs
 
 pytestmark = pytest.mark.ray
 

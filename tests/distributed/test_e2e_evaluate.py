@@ -7,7 +7,10 @@ from typing import Any
 
 import cv2
 import pytest
-from fixtures_runs import ROOT, Cluster, Runs, cluster, parts, rows_by_key, wait_until
+from archives import parts, rows_by_key
+from fixtures_clusters import Cluster, cluster
+from fixtures_runs import Runs
+from processes import ROOT, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("inception")]
 

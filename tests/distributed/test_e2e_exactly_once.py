@@ -8,22 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fixtures_runs import (
-    TORCH,
-    Cluster,
-    Run,
-    Runs,
-    assert_same_run,
-    cluster,
-    count_outputs,
-    make_archive,
-    marked,
-    parts,
-    restore_undisturbed,
-    wait_until,
-    workers_of,
-    written_unrecorded,
-)
+from archives import TORCH, assert_same_run, count_outputs, make_archive, parts, restore_undisturbed, written_unrecorded
+from fixtures_clusters import Cluster, cluster
+from fixtures_runs import Run, Runs
+from processes import marked, wait_until, workers_of
 
 pytestmark = pytest.mark.ray
 

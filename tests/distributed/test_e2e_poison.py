@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from fixtures_runs import ROOT, Cluster, Runs, check_tree, make_archive, outputs, rows_by_key
+from archives import check_tree, make_archive, outputs, rows_by_key
+from fixtures_clusters import Cluster
+from fixtures_runs import Runs
+from processes import ROOT
 
 pytestmark = pytest.mark.ray
 

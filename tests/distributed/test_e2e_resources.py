@@ -11,20 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fixtures_runs import (
-    TORCH,
-    Cluster,
-    Runs,
-    assert_same_run,
-    blind_to,
-    cluster,
-    count_outputs,
-    make_archive,
-    parts,
-    restore_undisturbed,
-    wait_until,
-)
-from fixtures_runs import _environment as environment_of
+from archives import TORCH, assert_same_run, count_outputs, make_archive, parts, restore_undisturbed
+from fixtures_clusters import Cluster, blind_to, cluster
+from fixtures_runs import Runs
+from processes import shell_environment as environment_of
+from processes import wait_until
 
 pytestmark = pytest.mark.ray
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import fixtures_s3
 import pytest
-from fixtures_runs import Cluster, Runs, assert_same_run, make_archive, outputs, parts, restore_undisturbed, rows
+from archives import assert_same_run, make_archive, outputs, parts, restore_undisturbed, rows
+from fixtures_clusters import Cluster
+from fixtures_runs import Runs
 from fixtures_s3 import S3Server
 
 pytestmark = pytest.mark.ray

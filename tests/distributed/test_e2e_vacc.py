@@ -12,8 +12,11 @@ import inprocess
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fixtures_runs import ROOT, Runs, check_tree, cluster, count_outputs, make_archive, outputs, rows_by_key
+from archives import check_tree, count_outputs, make_archive, outputs, rows_by_key
+from fixtures_clusters import cluster
+from fixtures_runs import Runs
 from fixtures_vacc import DOUBLES, compiled_folder
+from processes import ROOT
 
 from mimo_core.metrics.psnr_ssim import psnr
 from mimo_core.models.weights import load_weights

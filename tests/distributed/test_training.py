@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import ray
 import torch
-from fixtures_runs import Cluster, Run, Runs, blind_to, cluster, marked, wait_until
+from fixtures_clusters import Cluster, blind_to, cluster
+from fixtures_runs import Run, Runs
+from processes import marked, wait_until
 
 from mimo_core.distributed.training import choose_worker_group, train
 from mimo_core.errors import UsageError

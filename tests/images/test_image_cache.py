@@ -74,7 +74,7 @@ def test_what_is_kept_is_refused_by_those_who_take_less(tmp_path: Path) -> None:
 
 
 def test_two_pipelines_in_turn_share_a_session(tmp_path: Path, tiny_weights: Path) -> None:
-    from fixtures_runs import make_archive
+    from archives import make_archive
     from inprocess import plan_of, recipe_of
 
     from mimo_core.inference.pipeline import Pipeline, PipelineOptions

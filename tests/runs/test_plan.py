@@ -327,7 +327,7 @@ def test_sets_of_keys_know_their_members(members: list[str], others: list[str]) 
         asked.add(key)
     both = {key for key in others if key in members or others.count(key) > 1}
     assert asked.repeated(hashes) == {KeyHashes.hash(key) for key in both}
-    assert asked.meets(frozenset(KeyHashes.hash(key) for key in members)) == bool(set(members) & set(others))
+    assert asked.intersects(frozenset(KeyHashes.hash(key) for key in members)) == bool(set(members) & set(others))
 
 
 def sizes_by_reading(plan: Plan) -> list[int]:

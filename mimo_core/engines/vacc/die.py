@@ -139,7 +139,7 @@ class Die:
         _call("wait_until_done", self._stream.wait_until_done)
 
     def _bind(self) -> None:
-        """Every thread that talks to the die says so first."""
+        """Tell the runtime once on each thread which die it talks to."""
         if not getattr(self._bound, "done", False):
             _accepted("set_device", _call("set_device", lambda: self._vsx.set_device(self._device)))
             self._bound.done = True
