@@ -19,8 +19,8 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 pytest_plugins = [
     "fixtures_cpu",
     "fixtures_s3",
-    "fixtures_runs",
     "fixtures_clusters",
+    "fixtures_runs",
     "fixtures_vacc",
     "fixtures_browser",
 ]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from mimo_core.images.pixels import Pixels, pad_to_multiple, store_into
+from mimo_core.images.pixels import Array, Pixels, pad_to_multiple, store_into
 
 # Values per band: enlarged corrections of a large image need no second float copy of it.
 _BAND_VALUES = 1 << 20
@@ -14,13 +14,13 @@ _SUPPORT = 4
 """Rows of the correction that a band takes more on each side than it covers: cubic interpolation reaches two."""
 
 
-def shrink(image: Pixels, factor: int) -> Pixels:
+def shrink(image: Array, factor: int) -> Array:
     """Return an (H, W, 3) image `factor` times smaller, by the means of areas; sides round up, the edge is mirrored."""
     if factor == 1:
         return image
     padded = pad_to_multiple(image, factor)
     size = padded.shape[1] // factor, padded.shape[0] // factor
-    return cast(Pixels, cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
+    return cast(Array, cv2.resize(padded, size, interpolation=cv2.INTER_AREA))
 
 
 def residual_of(values: npt.NDArray[np.float32], image: Pixels) -> npt.NDArray[np.float32]:

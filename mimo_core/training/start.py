@@ -9,6 +9,7 @@ from torch import nn
 
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
+from mimo_core.images.scales import FULL
 from mimo_core.models.network import MimoUNet
 from mimo_core.models.variants import parse_variant
 from mimo_core.models.weights import ModelSpec, Weights, load_weights
@@ -59,8 +60,8 @@ _LOCAL = (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
 """What torchrun and Ray Train tell every process of its node."""
 
 
-def open_network(config: TrainConfig) -> tuple[ModelSpec, MimoUNet]:
-    """Return the network that the configuration starts from: that of `init`, or a fresh one.
+def open_network(config: TrainConfig) -> tuple[ModelSpec, MimoUNet, str]:
+    """Return the network that the configuration starts from, that of `init` or a fresh one, and the scales it is for.
 
     Raises:
         WeightsError: `init` names no weights.
@@ -74,7 +75,7 @@ def open_network(config: TrainConfig) -> tuple[ModelSpec, MimoUNet]:
         network.load_state_dict(weights.state)
     elif config.zero_start:
         initialise(network)
-    return spec, network
+    return spec, network, config.scales or (weights.scales if weights is not None else FULL)
 
 
 def _spec(config: TrainConfig, weights: Weights | None) -> ModelSpec:

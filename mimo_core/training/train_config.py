@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mimo_core.datasets.pairs import pair_roots
+from mimo_core.images.scales import FULL, check_scales, format_scales, parse_scales
 from mimo_core.models.variants import parse_variant
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mpg", ".mpeg", ".avi", ".mov", ".mkv", ".webm"})
@@ -58,6 +59,10 @@ class VideoData(_Frozen):
     share: float = Field(default=1.0, gt=0.0)
 
 
+def _named_scales(text: str) -> str:
+    return format_scales(parse_scales(text))
+
+
 class ValidationData(_Frozen):
     """Held-out pairs on which PSNR and SSIM are followed; `name` heads their columns in the log."""
 
@@ -67,6 +72,16 @@ class ValidationData(_Frozen):
     last: int | None = None
     crop: int | None = None
     """Side of the middle square that is scored, to save time; None scores whole images."""
+    scales: Annotated[str, AfterValidator(_named_scales)] = FULL
+    """The passes that images take, such as `1/4,1/2`."""
+    extents: tuple[float, ...] = ()
+    """Where given, FOLDER holds sharp photographs, and each extent of shake in pixels is a set of its own,
+    `NAME-EXTENT`."""
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """The names of the sets that it makes."""
+        return tuple(f"{self.name}-{extent:g}" for extent in self.extents) or (self.name,)
 
 
 def _read_data(value: Any) -> Any:
@@ -126,7 +141,7 @@ class TrainConfig(_Frozen):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": ("data", "validation"),
-        "network": ("model", "interpolation", "init", "dropout", "zero_start"),
+        "network": ("model", "interpolation", "scales", "init", "dropout", "zero_start"),
         "length": ("minutes", "steps"),
         "crops": ("crop", "final_crop", "final_from", "batch", "repeats", "corrected", "seed"),
         "optimisation": (
@@ -153,6 +168,11 @@ class TrainConfig(_Frozen):
     )
     interpolation: Literal["auto", "nearest", "bilinear"] = Field(
         "auto", description="inner resampling; auto is that of --init, else bilinear"
+    )
+    scales: Annotated[str, AfterValidator(check_scales)] | None = Field(
+        None,
+        description="passes that runs with these weights take unless told otherwise, such as auto or 1/2,1; kept in "
+        "them (default: those of --init, else 1)",
     )
     init: str | None = Field(None, description="weights to start from (fine-tuning): shipped name, file or URL")
     dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout inside residual blocks")
@@ -213,7 +233,7 @@ class TrainConfig(_Frozen):
                 raise ValueError(f"crops must be multiples of 4, not {side}")
         if not self.data:
             raise ValueError("no training data given: name photographs, pairs or videos with --data")
-        names = [entry.name for entry in self.validation]
+        names = [name for entry in self.validation for name in entry.set_names]
         if len(set(names)) < len(names):
             raise ValueError("two validation sets have the same name; name them in --config")
         return self

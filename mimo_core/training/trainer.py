@@ -10,6 +10,7 @@ from torch import nn
 
 from mimo_core.errors import MimoError, UsageError
 from mimo_core.hardware import Hardware
+from mimo_core.images.scales import FULL
 from mimo_core.models.network import Interpolation, MimoUNet
 from mimo_core.models.variants import parse_variant
 from mimo_core.models.weights import ModelSpec, save_weights
@@ -29,7 +30,7 @@ from mimo_core.training.workers import join_workers
 
 # What may differ between the parts of a resumed training: where, on what and how long it runs, and what is told of it.
 _FREE_TO_CHANGE = frozenset(
-    {"output", "data", "minutes", "steps", "workers", "device", "threads", "loaders"}
+    {"output", "data", "minutes", "steps", "workers", "device", "threads", "loaders", "scales"}
     | {"log_every", "validate_minutes", "checkpoint_minutes", "validation"}
 )
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -59,12 +60,13 @@ class Trainer:
             torch.set_num_threads(self.means.threads)
         checkpoint = checkpoints.load(config.output) if checkpoints.exists(config.output) else None
         if checkpoint is None:
-            self.spec, network = open_network(config)
+            self.spec, network, self.scales = open_network(config)
         else:
             self._refuse_another(checkpoint)
             width, num_res = parse_variant(checkpoint.model["variant"])
             interpolation: Interpolation = checkpoint.model["interpolation"]  # type: ignore[assignment]
             self.spec = ModelSpec(width, num_res, interpolation)
+            self.scales = config.scales or checkpoint.model.get("scales", FULL)
             network = MimoUNet(width, num_res, interpolation, config.dropout)
             network.load_state_dict(checkpoint.network)
         device = self.means.device
@@ -119,7 +121,7 @@ class Trainer:
         )
         log = None
         if self.workers.leads:
-            log = Log(config.output / "log.csv", [entry.name for entry in config.validation], self.step)
+            log = Log(config.output / "log.csv", self._validation.names, self.step)
         last_step = None if stop_after is None else self.step + stop_after
         validated = saved = self.seconds
         self._tick = time.perf_counter()
@@ -174,7 +176,11 @@ class Trainer:
             Checkpoint(
                 step=self.step,
                 seconds=self.seconds,
-                model={"variant": self.spec.variant, "interpolation": self.spec.interpolation},
+                model={
+                    "variant": self.spec.variant,
+                    "interpolation": self.spec.interpolation,
+                    "scales": self.scales,
+                },
                 config=json.loads(config.model_dump_json()),
                 network=self.network.state_dict(),
                 average=self.average.state,
@@ -184,7 +190,13 @@ class Trainer:
             config.output,
         )
         kinds = ", ".join(sorted({entry.kind for entry in config.data}))
-        save_weights(config.output / "weights.safetensors", self.spec, self.average.state, trained_on=kinds)
+        save_weights(
+            config.output / "weights.safetensors",
+            self.spec,
+            self.average.state,
+            trained_on=kinds,
+            scales=self.scales,
+        )
 
     def train_on(self, batch: Batch, rate: float, *, stop: bool = False) -> tuple[float, float, float, bool]:
         """Take one optimiser step at a learning rate; `stop` says that this worker wants to stop.

@@ -1,17 +1,20 @@
 """PSNR and SSIM of the restored images of held-out pairs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from mimo_core.datasets.pairs import list_pairs
+from mimo_core.datasets.pairs import image_files, list_pairs
 from mimo_core.images.pixels import Pixels8
+from mimo_core.images.pyramid import add_enlarged, shrink
+from mimo_core.images.scales import parse_scales
 from mimo_core.metrics.psnr_ssim import psnr, ssim
 from mimo_core.models.network import MULTIPLE, MimoUNet
+from mimo_core.training.blur import Shake, photograph
 from mimo_core.training.sources import Pair, read_rgb
 from mimo_core.training.train_config import ValidationData
 
@@ -39,11 +42,22 @@ class Validation:
     """Held-out sets, loaded once."""
 
     def __init__(self, sets: tuple[ValidationData, ...]) -> None:
-        self._sets = {entry.name: [_load(entry, *files) for files in _files(entry)] for entry in sets}
+        self._sets: dict[str, tuple[list[Pair], tuple[int, ...]]] = {}
+        for entry in sets:
+            for name, pairs in _load(entry):
+                self._sets[name] = pairs, parse_scales(entry.scales)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the sets."""
+        return list(self._sets)
 
     def score(self, network: MimoUNet) -> dict[str, Score]:
         """Return the scores of every set by its name."""
-        return {name: score_pairs(pairs, lambda image: restore(network, image)) for name, pairs in self._sets.items()}
+        return {
+            name: score_pairs(pairs, partial(restore, network, factors=factors))
+            for name, (pairs, factors) in self._sets.items()
+        }
 
 
 def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels8], Pixels8]) -> Score:
@@ -63,32 +77,50 @@ def score_pairs(pairs: list[Pair], restored_by: Callable[[Pixels8], Pixels8]) ->
     return Score(len(rows), *(float(value) for value in means))
 
 
+def restore(network: MimoUNet, image: Pixels8, factors: Sequence[int] = (1,)) -> Pixels8:
+    """Restore one 8-bit RGB image (H, W, 3) of any size with the network in float32, rounded to 8 bits.
+
+    Args:
+        network: in evaluation mode.
+        image: the image.
+        factors: by how much it is shrunk for each pass, the coarsest first.
+    """
+    for factor in factors:
+        small = shrink(image, factor)
+        restored = np.empty_like(image)
+        add_enlarged(image, _residual(network, small), factor, restored)
+        image = restored
+    return image
+
+
 @torch.inference_mode()
-def restore(network: MimoUNet, image: Pixels8) -> Pixels8:
-    """Restore one 8-bit RGB image (H, W, 3) of any size with the network in float32, rounded to 8 bits."""
+def _residual(network: MimoUNet, image: Pixels8) -> NDArray[np.float32]:
     height, width = image.shape[:2]
-    pad_y, pad_x = -height % MULTIPLE, -width % MULTIPLE
-    padded = np.pad(image, ((0, pad_y), (0, pad_x), (0, 0)), mode="edge")
+    padded = np.pad(image, ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0)), mode="edge")
     device = next(network.parameters()).device
     tensor = torch.from_numpy(padded)[None].permute(0, 3, 1, 2).to(device).float() / 255.0
-    output = (tensor + network.residual(tensor))[0, :, :height, :width]
-    return _to_pixels(output)
+    residual = network.residual(tensor)[0, :, :height, :width]
+    return np.ascontiguousarray(residual.permute(1, 2, 0).float().cpu().numpy())
 
 
-def _to_pixels(output: Tensor) -> Pixels8:
-    rounded = output.clamp(0.0, 1.0).mul(255.0).add(0.5).to(torch.uint8)
-    return np.ascontiguousarray(rounded.permute(1, 2, 0).cpu().numpy())
+def _load(entry: ValidationData) -> Iterator[tuple[str, list[Pair]]]:
+    """Yield the sets of an entry by name."""
+    if not entry.extents:
+        files = list_pairs(entry.folder)[entry.first : entry.last]
+        yield entry.name, [_cropped(Pair(*(read_rgb(file) for file in pair)), entry.crop) for pair in files]
+        return
+    photographs = [read_rgb(file) for file in image_files(entry.folder)[entry.first : entry.last]]
+    for name, extent in zip(entry.set_names, entry.extents, strict=True):
+        shake = Shake(0.0, extent)
+        pairs = [
+            Pair(photograph(sharp, np.random.default_rng(number), shake, extent=extent), sharp)
+            for number, sharp in enumerate(photographs)
+        ]
+        yield name, [_cropped(pair, entry.crop) for pair in pairs]
 
 
-def _files(entry: ValidationData) -> list[tuple[Path, Path]]:
-    return list_pairs(entry.folder)[entry.first : entry.last]
-
-
-def _load(entry: ValidationData, blurred: Path, sharp: Path) -> Pair:
-    images = [read_rgb(path) for path in (blurred, sharp)]
-    if entry.crop is not None:
-        images = [_middle(image, entry.crop) for image in images]
-    return Pair(images[0], images[1])
+def _cropped(pair: Pair, side: int | None) -> Pair:
+    return pair if side is None else Pair(_middle(pair.blurred, side), _middle(pair.sharp, side))
 
 
 def _middle(image: Pixels8, side: int) -> Pixels8:

@@ -52,6 +52,7 @@ def occupied(on: Cluster, cpus: int) -> Iterator["subprocess.Popen[str]"]:
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_full_cluster_is_waited_for_aloud(runs: Runs, tmp_path: Path, ray_cluster: Cluster) -> None:
     source, output = tmp_path / "in", tmp_path / "out"
     make_archive(source, 12)

@@ -50,6 +50,7 @@ def assert_as_torch(output: Path, source: Path, weights: Path, keys: list[str]) 
             assert psnr(pixels(output / str(mine["output"])), pixels(folder / its["output"])) >= 50, key
 
 
+@pytest.mark.slow
 def test_a_run_through_child_processes_is_torchs_and_goes_on_after_a_fault(
     runs: Runs, tmp_path: Path, colourful_weights: Path, vacc_python: str
 ) -> None:
