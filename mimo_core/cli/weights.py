@@ -75,11 +75,12 @@ def _list() -> int:
         if not weights.trained:
             continue
         table = Table(box=None, padding=(0, 2, 0, 2))
-        for header, justify in (("scored on", "left"), ("images", "right"), ("PSNR dB", "right"), ("gain dB", "right")):
-            table.add_column(header, justify=justify)  # type: ignore[arg-type]
+        table.add_column("scored on")
+        for header in ("images", "PSNR dB", "gain dB", "worst"):
+            table.add_column(header, justify="right")
         for score in card.scores:
-            gain = "" if score.gain is None else f"{score.gain:+.2f}"
-            table.add_row(f"{score.set}, {score.size}", str(score.images), f"{score.psnr:.2f}", gain)
+            gains = ("" if gain is None else f"{gain:+.2f}" for gain in (score.gain, score.worst_gain))
+            table.add_row(f"{score.set}, {score.size}", str(score.images), f"{score.psnr:.2f}", *gains)
         console.print(table)
     return OK
 

@@ -215,6 +215,7 @@ def test_every_shipped_card_tells_the_truth_about_its_file() -> None:
         assert weights.sha256 == card.sha256
         assert weights.spec == ModelSpec(card.width, card.num_res, card.interpolation)
         assert weights.spec.variant == card.variant
+        assert weights.scales == card.scales
         assert card.credits
         assert card.scores
         assert card.licence

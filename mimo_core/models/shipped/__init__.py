@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from mimo_core.images.scales import FULL
+
 FOLDER = Path(__file__).parent
 
 
@@ -14,7 +16,12 @@ class _Frozen(BaseModel):
 
 
 class CardScore(_Frozen):
-    """Means over one set of pairs that training never saw; PSNR in dB."""
+    """Means over one set of pairs that training never saw; PSNR in dB.
+
+    Attributes:
+        worst_gain: decibels gained by the image that gains least.
+        scales: how many images took which passes.
+    """
 
     set: str
     images: int
@@ -23,6 +30,8 @@ class CardScore(_Frozen):
     psnr: float
     input_ssim: float | None = None
     ssim: float | None = None
+    worst_gain: float | None = None
+    scales: dict[str, int] = {}
 
     @property
     def gain(self) -> float | None:
@@ -39,6 +48,7 @@ class Card(_Frozen):
     width: int
     num_res: int
     interpolation: Literal["nearest", "bilinear"]
+    scales: str = FULL
     trained: bool
     licence: str = ""
     sha256: str = ""
