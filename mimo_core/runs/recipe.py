@@ -110,7 +110,8 @@ class Recipe(BaseModel):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
-        values = self.model_dump(mode="json", exclude={"weights"})
+        # Full size alone is left out: runs that began before there were scales keep their fingerprint.
+        values = self.model_dump(mode="json", exclude={"weights", *(("scales",) if self.scales == FULL else ())})
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: "Recipe", *, ignore: frozenset[str] = frozenset()) -> list[str]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
 from mimo_core.errors import UsageError
+from mimo_core.images.scales import FULL
 from mimo_core.runs.config import EngineName, PrecisionName, RestoreConfig
 
 
@@ -26,6 +27,7 @@ class BenchRestoreConfig(BaseModel):
     weights: str | None = Field(None, description="shipped name, file or URL")
     engine: EngineName = Field("auto", description="of the session and the job, as for `mimo restore`")
     precision: PrecisionName = Field("auto", description="of the session and the job")
+    scales: str | None = Field(None, description="of the session and the job, as for `mimo restore`")
     images: int = Field(8, ge=2, description="number of images in memory")
     repeat: int = Field(4, ge=1, description="how often the job restores each of them")
 
@@ -54,6 +56,7 @@ def _run(config: BenchRestoreConfig) -> int:
             weights=config.weights,
             engine=config.engine,
             precision=config.precision,
+            scales=config.scales,
             device="cpu",
         )
         entries = list(islice(list_images(config.source), config.images))
@@ -77,7 +80,10 @@ def _run(config: BenchRestoreConfig) -> int:
         Path(job.source).write_text("key,source\n" + "\n".join(rows) + "\n", encoding="utf-8")
 
         plain, expected = plain_loop(weights, images, hardware.cores)
-        session, restored = bare_session(recipe, weights, images, hardware.cores)
+        full, restored = bare_session(recipe.model_copy(update={"scales": FULL}), weights, images, hardware.cores)
+        session = full
+        if recipe.scales != FULL:
+            session, _ = bare_session(recipe, weights, images, hardware.cores)
         sessions = bare_sessions(recipe, weights, images, workers)
         rate, startup = _job_rate(job)
 
@@ -90,9 +96,15 @@ def _run(config: BenchRestoreConfig) -> int:
     )
     table.add_row(
         f"one bare session: {recipe.engine} {recipe.precision}, {hardware.cores} threads",
-        f"{session.rate:.3f}",
-        f"{session.rate / plain.rate:.2f} of the plain loop",
+        f"{full.rate:.3f}",
+        f"{full.rate / plain.rate:.2f} of the plain loop",
     )
+    if recipe.scales != FULL:
+        table.add_row(
+            f"the same session, scales {recipe.scales}",
+            f"{session.rate:.3f}",
+            f"{session.rate / full.rate:.2f} of full size alone",
+        )
     table.add_row(
         f"{workers} bare sessions side by side, {recipe.threads} thread each",
         f"{sessions.rate:.3f}",
