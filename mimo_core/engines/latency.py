@@ -18,6 +18,8 @@ from mimo_core.hardware import peak_memory
 from mimo_core.images.pixels import Pixels
 
 _WARM_UP = 2
+_MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
+_LEAST_PRODUCTS = 3
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,30 @@ def measure_loads(spec: SessionSpec, image: Pixels, loads: Sequence[Load]) -> li
                 return [_measure(threads, session, spec, image, load) for load in loads]
             finally:
                 owner.submit(session.close).result()
+
+
+def matrix_rate(spec: SessionSpec, seconds: float = 1.0) -> float | None:
+    """Return the operations a second of square matrix products with the session's precision, device and threads.
+
+    This is about what a network of convolutions can reach at best. None where PyTorch computes no such products: int8,
+    and devices that it does not know. On a CPU this sets the threads of PyTorch in this process.
+    """
+    dtypes = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    if spec.precision not in dtypes or spec.device.split(":")[0] not in ("cpu", "cuda"):
+        return None
+    import torch
+
+    if spec.threads is not None and spec.device == "cpu":
+        torch.set_num_threads(spec.threads)
+    side = _MATRIX_SIDE[spec.device.split(":")[0]]
+    matrix = torch.ones(side, side, dtype=getattr(torch, dtypes[spec.precision]), device=spec.device)
+    torch.matmul(matrix, matrix)[0, 0].item()
+    begun, products = time.perf_counter(), 0
+    while products < _LEAST_PRODUCTS or time.perf_counter() - begun < seconds:
+        # Reading a value waits for the device.
+        torch.matmul(matrix, matrix)[0, 0].item()
+        products += 1
+    return 2.0 * side**3 * products / (time.perf_counter() - begun)
 
 
 def _measure(threads: Executor, session: Session, spec: SessionSpec, image: Pixels, load: Load) -> Measurement:

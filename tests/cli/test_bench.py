@@ -1,5 +1,6 @@
 """`mimo bench session` and `mimo bench zoo`: whole tables, from real sessions."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,7 +50,8 @@ def test_a_load_of_nothing_is_refused() -> None:
 def test_the_latencies_of_a_session_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--engine", "openvino", "--precision", "fp32", "--size", "64x96", "--seconds", "0.1", "--threads", "1"]
     assert main(["bench", "session", *options, "--batches", "1,2", "--depths", "1,3"]) == OK
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    text = capsys.readouterr().out
+    lines = [line.split() for line in text.splitlines()]
     header = next(number for number, line in enumerate(lines) if line[:2] == ["batch", "depth"])
     assert lines[header] == [
         "batch",
@@ -66,8 +68,13 @@ def test_the_latencies_of_a_session_as_a_table(capsys: pytest.CaptureFixture[str
         "power",
         "memory",
     ]
-    rows = lines[header + 1 :]
+    rows = lines[header + 1 : header + 5]
     assert [row[:2] for row in rows] == [["1", "1"], ["1", "3"], ["2", "1"], ["2", "3"]]
+    assert re.fullmatch(
+        r"1\.6 GFLOP an image: [\d.e-]+ TFLOP/s at best, [<>]? ?[\d.]+ % of what square matrix products in fp32 reach "
+        r"here \([\d.e-]+ TFLOP/s\)",
+        text.splitlines()[header + 5],
+    )
     for row in rows:
         assert float(row[2]) > 0
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
 from mimo_core.runs.config import DeviceName, EngineName, PrecisionName, RestoreConfig, parse_size
-from mimo_core.wording import size
+from mimo_core.wording import share, size
 
 if TYPE_CHECKING:
     from mimo_core.engines.latency import Measurement
@@ -54,12 +54,14 @@ def main(argv: Sequence[str]) -> int:
     """Run `mimo bench session`."""
     config = parse(BenchSessionConfig, argv, "mimo bench session")
     from mimo_core.datasets.samples import sample_images
-    from mimo_core.engines.latency import Load, measure_loads
+    from mimo_core.engines.latency import Load, matrix_rate, measure_loads
     from mimo_core.hardware import Hardware
     from mimo_core.images.resizing import resize_bilinear
     from mimo_core.inference.choices import choose, choose_weights
     from mimo_core.inference.open_restorer import session_spec
     from mimo_core.inference.tuning import tune
+    from mimo_core.models.network import gflops
+    from mimo_core.models.weights import Weights, build_network
 
     hardware = Hardware.here()
     threads = config.threads or hardware.cores
@@ -86,6 +88,16 @@ def main(argv: Sequence[str]) -> int:
     where = f"{device}, {recipe.threads} threads" if recipe.threads is not None else device
     console.print(f"{recipe.model_name}, {recipe.engine} {recipe.precision} on {where}, 3x{config.size}", markup=False)
     console.print(_table(measured))
+    ceiling = matrix_rate(spec)
+    if ceiling is not None and isinstance(weights, Weights):
+        height, width = parse_size(config.size)
+        operations = gflops(build_network(weights), height, width) * 1e9
+        reached = max(one.rate for one in measured) * operations
+        console.print(
+            f"{operations / 1e9:.1f} GFLOP an image: {reached / 1e12:.3g} TFLOP/s at best, "
+            f"{share(reached, ceiling)} of what square matrix products in {recipe.precision} reach here "
+            f"({ceiling / 1e12:.3g} TFLOP/s)"
+        )
     return OK
 
 
