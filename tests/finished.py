@@ -34,7 +34,7 @@ def make_pairs(folder: Path, keys: list[str], size: tuple[int, int] = (96, 144))
     return folder
 
 
-def finish(pairs: Path, output: Path, *, reference: bool = True, **choices: object) -> inprocess.Outcome:
+def finish(pairs: Path, output: Path, *, reference: bool = True, **choices: object) -> inprocess.InProcessRun:
     """Restore `pairs/blurred` against `pairs/sharp` and commit the run in `output`."""
     source, sharp = pairs / "blurred", pairs / "sharp" if reference else None
     # As the shipped weights were trained.

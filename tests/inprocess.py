@@ -44,7 +44,7 @@ def recipe_of(weights: Weights | None = None, **changes: object) -> Recipe:
 
 
 @dataclass
-class Outcome:
+class InProcessRun:
     """What came of a run: results by task, the records by key, and where the outputs lie."""
 
     plan: Plan
@@ -98,7 +98,7 @@ def run(
     plan: Plan | None = None,
     faults: Faults | None = None,
     **changes: object,
-) -> Outcome:
+) -> InProcessRun:
     """Restore a source with one pipeline."""
     loaded = load_weights(weights) if weights is not None else None
     recipe = recipe_of(loaded, **changes)
@@ -116,4 +116,4 @@ def run(
     waiting = [pipeline.submit(task) for task in tasks]
     results = [one.result(timeout=300) for one in waiting]
     pipeline.close()
-    return Outcome(plan, recipe, folder, results)
+    return InProcessRun(plan, recipe, folder, results)

@@ -213,7 +213,9 @@ def demand_of(config: RunConfig, resolved: Resolved) -> Demand:
         cores = max(1, min(_VACC_WORKER_CPUS, hardware.cores // max(1, hardware.vacc_dies)))
         return Demand(cpus=config.cpus_per_worker or cores, memory=_WORKER_BYTES, custom={VACC: 1})
     if recipe.device_type == "cuda":
-        return Demand(cpus=config.cpus_per_worker or min(_GPU_WORKER_CPUS, hardware.cores), gpus=1)
+        # Workers that share a GPU share the cores that one alone would take.
+        cores = max(1, round(min(_GPU_WORKER_CPUS, hardware.cores) * config.gpus_per_worker))
+        return Demand(cpus=config.cpus_per_worker or cores, gpus=config.gpus_per_worker)
     width = weights.spec.width if weights is not None else 0
     element = 4 if recipe.precision == "fp32" else 2
     pixels = recipe.call_pixels or (recipe.batch * recipe.tile[0] * recipe.tile[1] if recipe.tile is not None else 0)

@@ -18,10 +18,10 @@ UNITS_VARIABLE = "RAY_custom_unit_instance_resources"
 
 @dataclass(frozen=True)
 class Demand:
-    """What one worker reserves: CPU cores, GPUs, bytes of main memory, and custom resources such as `VACC` dies."""
+    """What one worker reserves: CPU cores, GPUs or a share of one, bytes of memory, custom resources such as `VACC`."""
 
     cpus: int = 1
-    gpus: int = 0
+    gpus: float = 0
     memory: int = 0
     custom: dict[str, float] = field(default_factory=dict)
 
@@ -87,7 +87,15 @@ def _show(name: str, amount: float) -> str:
 
 
 def _slots(demand: Demand, resources: dict[str, float]) -> int:
-    return min(int(resources.get(name, 0) // amount) for name, amount in demand.items().items())
+    return min(_times(name, amount, resources.get(name, 0)) for name, amount in demand.items().items())
+
+
+def _times(name: str, amount: float, free: float) -> int:
+    """Return how often an amount goes into what is free; a share of a GPU lies on one GPU."""
+    # A tenth goes ten times into one, whatever binary fractions say.
+    if name == "GPU" and amount < 1:
+        return int(free) * int(1 / amount + 1e-6) + int((free - int(free)) / amount + 1e-6)
+    return int(free / amount + 1e-6)
 
 
 def _announcement(python: str | None) -> str:

@@ -143,7 +143,7 @@ class RunConfig(BaseModel):
         ),
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
         "outputs": ("format", "quality"),
-        "workers": ("workers", "cpus_per_worker", "shard_size", "timeout"),
+        "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "shard_size", "timeout"),
         "run": ("mode", "max_failed", "dry_run"),
     }
 
@@ -191,6 +191,9 @@ class RunConfig(BaseModel):
 
     workers: Annotated[str, AfterValidator(_workers)] = Field("auto", description="N, MIN:MAX, or auto")
     cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores that a worker takes (default: chosen)")
+    gpus_per_worker: float = Field(
+        1.0, gt=0.0, le=1.0, description="share of a GPU that a worker takes, so that several use one"
+    )
     shard_size: int | None = Field(
         None,
         ge=1,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mimo_core.distributed.preparation import demand_of, plan_run, request_of, resolve
+from mimo_core.distributed.resources import Demand, total_slots
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RestoreConfig
@@ -151,3 +152,14 @@ def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
     assert demand(CPU, tile="256x256", batch=4).memory > demand(CPU, tile="256x256").memory
     card = demand(GPU)
     assert (card.cpus, card.gpus, card.memory) == (4, 1, 0)
+    part = demand(GPU, gpus_per_worker=0.25)
+    assert (part.cpus, part.gpus) == (1, 0.25)
+    assert part.options()["num_gpus"] == 0.25
+    assert demand(GPU, gpus_per_worker=0.25, cpus_per_worker=3).cpus == 3
+
+
+@pytest.mark.parametrize(("share", "workers"), [(1.0, 2), (0.5, 4), (0.1, 20), (0.3, 6), (0.4, 4)])
+def test_workers_that_share_gpus_fill_them(monkeypatch: pytest.MonkeyPatch, share: float, workers: int) -> None:
+    # What Ray says of a node with two GPUs, which the machine of the tests need not have.
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 2.0}}])
+    assert total_slots(Demand(cpus=1, gpus=share)) == workers

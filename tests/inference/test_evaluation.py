@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from inprocess import LITE, Outcome, run
+from inprocess import LITE, InProcessRun, run
 from skimage.metrics import peak_signal_noise_ratio
 
 from mimo_core.engines import SessionSpec, open_session
@@ -37,7 +37,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(pairs: Path, output: Path, **choices: object) -> Outcome:
+def evaluate(pairs: Path, output: Path, **choices: object) -> InProcessRun:
     options: dict[str, object] = {"evaluates": True, "saves_images": False, "metrics": ALL, **choices}
     return run(pairs / "blurred", output, weights=LITE, reference=pairs / "sharp", **options)
 

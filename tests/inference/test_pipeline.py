@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import plain_torch
 import pytest
-from inprocess import LITE, Outcome, run
+from inprocess import LITE, InProcessRun, run
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from mimo_core.errors import UsageError
@@ -45,7 +45,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def restored(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def restored(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> InProcessRun:
     return run(
         pairs / "blur", tmp_path_factory.mktemp("out"), weights=LITE, reference=pairs / "sharp", shard_size=5, batch=2
     )
@@ -58,7 +58,7 @@ def read(data: bytes) -> npt.NDArray:
 # Records
 
 
-def test_every_row_has_one_record_in_order_with_all_that_was_measured(pairs: Path, restored: Outcome) -> None:
+def test_every_row_has_one_record_in_order_with_all_that_was_measured(pairs: Path, restored: InProcessRun) -> None:
     assert len(restored.records) == 12
     for key, record in restored.records.items():
         source, data = pairs / "blur" / key, restored.output(key)
@@ -77,7 +77,7 @@ def test_every_row_has_one_record_in_order_with_all_that_was_measured(pairs: Pat
             assert getattr(record, f"{stage}_ms") > 0
 
 
-def test_scores_are_those_of_the_written_files_and_of_scikit_image(pairs: Path, restored: Outcome) -> None:
+def test_scores_are_those_of_the_written_files_and_of_scikit_image(pairs: Path, restored: InProcessRun) -> None:
     for key, record in restored.records.items():
         blurred, sharp = cv2.imread(str(pairs / "blur" / key)), cv2.imread(str(pairs / "sharp" / key))
         output = read(restored.output(key))
@@ -100,7 +100,7 @@ def test_scores_are_those_of_the_written_files_and_of_scikit_image(pairs: Path, 
             assert similarity == pytest.approx(same, abs=1e-4)
 
 
-def test_outputs_equal_an_independent_script_to_one_level(pairs: Path, restored: Outcome) -> None:
+def test_outputs_equal_an_independent_script_to_one_level(pairs: Path, restored: InProcessRun) -> None:
     state = load_weights(LITE).state
     compared = 0
     for key, record in restored.records.items():
@@ -128,7 +128,7 @@ def test_identical_images_score_infinity_and_tiny_ones_have_no_ssim(tmp_path: Pa
 
 @pytest.mark.parametrize("options", [PipelineOptions(1, 1, 1), PipelineOptions(1, 4), PipelineOptions(5, 3, 100_000)])
 def test_the_bytes_do_not_depend_on_how_wide_the_pipeline_is(
-    pairs: Path, restored: Outcome, tmp_path: Path, options: PipelineOptions
+    pairs: Path, restored: InProcessRun, tmp_path: Path, options: PipelineOptions
 ) -> None:
     again = run(
         pairs / "blur", tmp_path, weights=LITE, reference=pairs / "sharp", shard_size=5, batch=2, options=options
