@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimo_core.distributed.outcome import Outcome
+from mimo_core.images.scales import FULL
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.statistics import STAGES, Mean, Statistics
@@ -31,7 +32,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         line = f"{distance.input_fid:.2f} -> {distance.fid:.2f} ({gain:+.2f}), of {count(distance.images, 'image')}"
         table.add_row("FID", line)
     table.add_row("model", escape(recipe.described(", ".join(outcome.devices))))
-    if taken := statistics.scales_taken():
+    if recipe.scales != FULL and (taken := statistics.scales_taken()):
         table.add_row("scales", taken)
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:

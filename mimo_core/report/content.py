@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from mimo_core.images.scales import FULL
 from mimo_core.metrics.definitions import METRICS
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
@@ -276,7 +277,7 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["last record"] = moment(statistics.last_finished)
     if statistics.fallbacks:
         rows["in smaller pieces"] = f"{statistics.fallbacks:,} images, for want of memory"
-    if taken := statistics.scales_taken():
+    if run.recipe.scales != FULL and (taken := statistics.scales_taken()):
         rows["scales"] = taken
     if statistics.retried:
         rows["second tries"] = f"{statistics.retried:,}"

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mimo_core.images.scales import FULL
 from mimo_core.wording import count
 
 if TYPE_CHECKING:
@@ -154,9 +153,7 @@ class Statistics:
         return self.scores.get(score, Mean()).finite_mean
 
     def scales_taken(self) -> str:
-        """Return how many images took which passes, in words; nothing where full size alone was all."""
-        if not set(self.scales) - {FULL}:
-            return ""
+        """Return how many images took which passes, in words; the most frequent ones first."""
         most_first = sorted(self.scales.items(), key=lambda one: -one[1])
         return ", ".join(f"{count(number, 'image')} at {scales}" for scales, number in most_first)
 

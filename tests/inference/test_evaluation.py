@@ -17,6 +17,9 @@ from mimo_core.inference.ensemble import EnsembleRestorer
 from mimo_core.inference.restorer import Restoration, Restorer
 from mimo_core.metrics.definitions import ALL
 from mimo_core.models.weights import load_weights
+from mimo_core.runs.statistics import Statistics
+from mimo_core.training.blur import Shake
+from mimo_core.training.blur import photograph as shaken
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples"
 KEYS = ("a.png", "b/c.png", "d.png")
@@ -67,6 +70,29 @@ def test_scores_are_those_of_a_restoration_and_nothing_is_written(pairs: Path, t
         assert record.psnr_float == pytest.approx(unrounded_psnr(pairs, key), abs=1e-4)
         assert record.psnr_float != record.psnr
         assert None not in (record.psnr_y, record.input_psnr_y, record.ssim_matlab3d, record.input_ssim_matlab3d)
+
+
+def test_records_and_totals_say_which_scales_images_took(pairs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    for side in ("blurred", "sharp"):
+        (folder / side).mkdir(parents=True)
+        (folder / side / "mild.png").write_bytes((pairs / side / KEYS[0]).read_bytes())
+    sharp = photograph("sharp", "mountains.jpg")
+    top, left = ((side - 192) // 2 for side in sharp.shape[:2])
+    sharp = np.ascontiguousarray(sharp[top : top + 192, left : left + 192])
+    assert cv2.imwrite(str(folder / "sharp" / "strong.png"), sharp)
+    strong = shaken(sharp, np.random.default_rng(1), Shake(0, 24), extent=24.0)
+    assert cv2.imwrite(str(folder / "blurred" / "strong.png"), strong)
+    auto = evaluate(folder, tmp_path / "auto", scales="auto").records
+    full = evaluate(folder, tmp_path / "full").records
+    assert auto["mild.png"].scales == full["mild.png"].scales == full["strong.png"].scales == "1"
+    assert auto["mild.png"].psnr_float == full["mild.png"].psnr_float
+    assert auto["strong.png"].scales in ("1/2", "1/4,1/2")
+    assert float(auto["strong.png"].psnr or 0) > float(full["strong.png"].psnr or 0) + 0.3
+    totals = Statistics.of(auto.values())
+    assert totals.merge(totals).scales == {"1": 2, str(auto["strong.png"].scales): 2}
+    assert Statistics.from_json(totals.to_json()) == totals
+    assert "1 image at 1" in totals.scales_taken()
 
 
 def test_saved_images_are_those_of_a_restoration_to_the_byte(pairs: Path, tmp_path: Path) -> None:

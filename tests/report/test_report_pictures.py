@@ -48,7 +48,9 @@ def test_pictures_are_the_files(pairs: Path, tmp_path: Path) -> None:
         assert np.array_equal(found["difference-0"], difference(found["output-0"], found["reference"]))
 
 
-@pytest.mark.parametrize("choices", [{}, {"ensemble": 4}, {"size": (64, 80)}], ids=["plain", "ensemble", "resized"])
+@pytest.mark.parametrize(
+    "choices", [{"scales": "1/2,1"}, {"ensemble": 4}, {"size": (64, 80)}], ids=["scales", "ensemble", "resized"]
+)
 def test_unsaved_outputs_are_restored_again_to_the_pixel(
     pairs: Path, tmp_path: Path, choices: dict[str, object]
 ) -> None:
