@@ -83,8 +83,9 @@ def test_records_and_totals_say_which_scales_images_took(pairs: Path, tmp_path: 
     assert cv2.imwrite(str(folder / "sharp" / "strong.png"), sharp)
     strong = shaken(sharp, np.random.default_rng(1), Shake(0, 24), extent=24.0)
     assert cv2.imwrite(str(folder / "blurred" / "strong.png"), strong)
-    auto = evaluate(folder, tmp_path / "auto", scales="auto").records
-    full = evaluate(folder, tmp_path / "full").records
+    options = {"weights": "mimo-unet-lite", "reference": folder / "sharp", "evaluates": True, "metrics": ALL}
+    auto = run(folder / "blurred", tmp_path / "auto", scales="auto", **options).records
+    full = run(folder / "blurred", tmp_path / "full", **options).records
     assert auto["mild.png"].scales == full["mild.png"].scales == full["strong.png"].scales == "1"
     assert auto["mild.png"].psnr_float == full["mild.png"].psnr_float
     assert auto["strong.png"].scales in ("1/2", "1/4,1/2")
