@@ -116,6 +116,24 @@ def shard_name(number: int) -> str:
     return f"{FOLDER}/shard-{number:08d}.parquet"
 
 
+def shard_number(key: str) -> int | None:
+    """Return the number of the shard with this key, None for any other file."""
+    name = key.removeprefix(f"{FOLDER}/shard-").removesuffix(".parquet")
+    return int(name) if name.isdigit() and shard_name(int(name)) == key else None
+
+
+def remove_shards(store: Store, first: int = 0) -> None:
+    """Remove the shards from this number on, and nothing else that lies beside them. Errors as `Store.delete_many`."""
+    store.delete_many(shard_keys(store, first))
+
+
+def shard_keys(store: Store, first: int = 0) -> Iterator[str]:
+    """Yield the keys of the shards from this number on, those that no plan counts included."""
+    for entry in store.list(FOLDER, start_after=shard_name(first - 1) if first else ""):
+        if (number := shard_number(entry.key)) is not None and number >= first:
+            yield entry.key
+
+
 def read_plan(store: Store) -> Plan | None:
     """Return the committed plan of a run's folder; None where there is none (or only an incomplete one).
 

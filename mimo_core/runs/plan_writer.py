@@ -18,7 +18,6 @@ from mimo_core.errors import UsageError
 from mimo_core.runs.outputs import OutputNames
 from mimo_core.runs.plan import (
     COMMIT,
-    FOLDER,
     PLAN_VERSION,
     SHARD_SCHEMA,
     Plan,
@@ -26,6 +25,7 @@ from mimo_core.runs.plan import (
     read_ahead,
     read_plan,
     read_shard,
+    remove_shards,
     shard_name,
 )
 from mimo_core.storage import Store, check_key, redact
@@ -54,7 +54,7 @@ def write_plan(
     """
     if read_plan(store) is not None:
         raise UsageError(f"{store.show(COMMIT)} exists: a plan is written once")
-    store.delete_tree(FOLDER)
+    remove_shards(store)
     start = Plan(store, 0, 0, 0, _checked(shard_size), output_format, "", False, "")
     writer = _Writer(start, OutputNames(output_format), progress)
     writer.write(entries)
@@ -74,9 +74,7 @@ def extend(
         UsageError: as `write_plan`, among the new entries, and where one would write an output that the plan has.
     """
     store = plan.store
-    for entry in list(store.list(FOLDER, start_after=shard_name(plan.num_shards - 1))):
-        if entry.key != COMMIT:
-            store.delete(entry.key)
+    remove_shards(store, plan.num_shards)
     keys, outputs = KeySet(), KeyHashes()
     for rows in read_ahead(store, range(plan.num_shards), _THREADS):
         for row in rows:

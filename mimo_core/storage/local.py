@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -257,6 +257,20 @@ class LocalFolder:
             return
         except OSError as error:
             raise write_fault(error, path) from None
+
+    def delete_many(self, keys: Iterable[str], /) -> None:
+        """Remove the files of these keys, and the folders below the root that are empty without them."""
+        folders = set()
+        for key in keys:
+            self.delete(key)
+            folders.add(key.rpartition("/")[0])
+        for folder in sorted(folders, key=len, reverse=True):
+            rest = folder
+            # A folder that holds something else, or leads elsewhere, stays.
+            with suppress(OSError):
+                while rest:
+                    os.rmdir(self._path(rest))
+                    rest = rest.rpartition("/")[0]
 
     def delete_tree(self, folder: str) -> None:
         """Remove a folder with all that is in it; a link is removed itself, never what it leads to."""

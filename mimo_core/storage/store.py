@@ -1,7 +1,7 @@
 """A folder on a disk, in a bucket or on the web, read, written and listed by keys."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -26,6 +26,7 @@ class _Backend(Protocol):
     def write(self, key: str, data: Data, /) -> Entry: ...
     def create(self, key: str, data: Data, /) -> bool: ...
     def delete(self, key: str) -> None: ...
+    def delete_many(self, keys: Iterable[str], /) -> None: ...
     def delete_tree(self, folder: str) -> None: ...
     def remove_leftovers(self, older_than_s: float) -> int: ...
 
@@ -170,6 +171,14 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove a file; nothing happens where there is none."""
         self._backend.delete(check_key(key))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove files, as many in a request as the storage takes; local folders that this leaves empty go with them.
+
+        Raises:
+            SystemFailure: some cannot be removed; others may be.
+        """
+        self._backend.delete_many(check_key(key) for key in keys)
 
     def delete_tree(self, folder: str) -> None:
         """Remove a folder below the store and all that is in it; the store itself cannot be removed by it."""

@@ -72,16 +72,41 @@ def test_another_command_is_refused_by_its_differences(
     assert text.endswith("repeat its options, choose another OUTPUT, or start over with --mode overwrite")
 
 
-def test_overwrite_starts_over_and_takes_only_the_runs_own_files(place: Path) -> None:
+def test_overwrite_starts_over_once_the_new_plan_is_whole(place: Path) -> None:
     start()
     (place / "out" / "images").mkdir()
     (place / "out" / "images" / "a.png").write_text("written by the run")
-    (place / "out" / "images" / "mine.png").write_text("not the run's")
+    before = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
+    (place / "twice.csv").write_text("key,source\na.png,in/a.png\na.png,in/c.png\n")
+    with pytest.raises(UsageError, match="'a.png' occurs twice"):
+        start(source="twice.csv", mode="overwrite")
+    assert {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()} == before
     start(precision="bf16", mode="overwrite")
-    assert [path.name for path in (place / "out" / "images").iterdir()] == ["mine.png"]
+    assert not (place / "out" / "images").exists()
     manifest = RunFolder(Store("out")).manifest()
     assert manifest is not None
     assert manifest.recipe.precision == "bf16"
+    start(precision="bf16")
+
+
+def test_a_source_that_cannot_be_planned_leaves_nothing(place: Path) -> None:
+    (place / "twice.csv").write_text("key,source\na.png,in/a.png\na.png,in/c.png\n")
+    for mode in ("resume", "overwrite"):
+        with pytest.raises(UsageError, match="'a.png' occurs twice"):
+            start(source="twice.csv", mode=mode)
+        assert not [path for path in (place / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite", "retry-failed", "extend"])
+@pytest.mark.parametrize("name", ["plan/budget.xlsx", "records/r.csv", "features/f.feature", "report.html", "a/b.txt"])
+def test_what_is_somebody_elses_stays_in_every_mode(place: Path, mode: str, name: str) -> None:
+    file = place / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(UsageError, match=r"holds none|is not empty and no run of this program: it holds "):
+        start(mode=mode)
+    assert [path for path in (place / "out").rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "mine"
 
 
 def test_extend_appends_what_is_new(place: Path) -> None:
@@ -129,13 +154,6 @@ def test_a_source_of_nothing_is_refused_and_leaves_nothing(place: Path) -> None:
     with pytest.raises(UsageError, match="there is nothing at absent"):
         start(source="absent")
     assert not (place / "out").exists()
-
-
-def test_a_folder_of_somebody_elses_is_refused(place: Path) -> None:
-    (place / "out" / "images").mkdir(parents=True)
-    (place / "out" / "images" / "x.png").write_text("mine")
-    with pytest.raises(UsageError, match=r"holds images/x\.png: choose another OUTPUT, or move it away"):
-        start()
 
 
 def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
