@@ -12,7 +12,7 @@ from mimo_core.datasets.references import References
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.engines import ENGINES
 from mimo_core.engines.vacc.compiled import CompiledModel
-from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.inference.choices import choose, choose_weights, default_weights, device_type_of
 from mimo_core.inference.tuning import Answer, Question, tune
@@ -20,12 +20,14 @@ from mimo_core.metrics.fid.inception import Inception, find_inception
 from mimo_core.models.weights import Weights
 from mimo_core.runs.config import EvaluateConfig, RunConfig
 from mimo_core.runs.folder import RunFolder, RunManifest
+from mimo_core.runs.links import renew_links
 from mimo_core.runs.plan import COMMIT, Plan, read_plan, remove_shards
 from mimo_core.runs.plan_writer import extend, write_plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.replacement import discard_replacement, finish_replacement, replace_run
 from mimo_core.runs.strangers import refuse_strangers
 from mimo_core.storage import Store, redact
+from mimo_core.wording import count
 
 # Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
 _WORKER_BYTES = 800 << 20
@@ -182,6 +184,8 @@ def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, say: Call
         raise SystemFailure(
             ErrorKind.STORAGE, f"{folder.store} has a run.json but no plan; start over with --mode overwrite"
         )
+    if existing.signed:
+        _renew_links(config, folder, existing, say)
     if config.mode == "extend":
         existing, added = extend(existing, entries_of(config, say))
         say(f"{added} new images were added to the plan")
@@ -209,6 +213,23 @@ def _begin(config: RunConfig, folder: RunFolder, manifest: RunManifest, say: Cal
         raise
     folder.begin(manifest)
     return plan
+
+
+def _renew_links(config: RunConfig, folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> None:
+    """Take links that were signed anew from the list; without them the run goes on with those that it has."""
+    done = folder.committed() if config.mode != "retry-failed" else set[int]()
+    try:
+        renewed, unmatched = renew_links(plan, entries_of(config), set(range(plan.num_shards)) - done)
+    except (UsageError, ImageError, SystemFailure) as error:
+        say(f"links that have expired cannot be renewed: {error}")
+        return
+    if renewed:
+        say(f"{count(renewed, 'image')} got new links from {redact(config.source)}")
+    if unmatched is not None:
+        say(
+            f"links that have expired cannot be renewed from {unmatched} on, for {redact(config.source)} has another "
+            "image there now"
+        )
 
 
 def _refuse_strangers(folder: RunFolder) -> None:

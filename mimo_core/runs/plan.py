@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,13 @@ class PlanRow:
     version: str | None
     restored: str | None = None
 
+    @property
+    def plain(self) -> "PlanRow":
+        """The same with addresses as they may be shown."""
+        reference = None if self.reference is None else redact(self.reference)
+        restored = None if self.restored is None else redact(self.restored)
+        return replace(self, source=redact(self.source), reference=reference, restored=restored)
+
 
 SHARD_SCHEMA: pa.Schema = pa.schema(
     [
@@ -60,6 +67,7 @@ class Plan:
         created_at: ISO 8601 time of the last commit.
         sizes: how many rows shards have, as (number of successive shards, rows of each); None in a plan that a version
             before this field wrote.
+        signed: whether any address holds what must not be shown, such as a signature or a password.
     """
 
     store: Store
@@ -72,6 +80,7 @@ class Plan:
     references: bool
     created_at: str
     sizes: tuple[tuple[int, int], ...] | None = ()
+    signed: bool = False
 
     def size_of(self, number: int) -> int:
         """Return the number of rows of a shard, which is read where the plan does not tell. Errors as `shard`."""
@@ -157,6 +166,7 @@ def read_plan(store: Store) -> Plan | None:
             store,
             **{name: document[name] for name in names},
             sizes=None if sizes is None else tuple((int(shards), int(rows)) for shards, rows in sizes),
+            signed=document.get("signed", False),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SystemFailure(

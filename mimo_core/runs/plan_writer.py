@@ -106,6 +106,7 @@ class _Writer:
         self._digests: list[bytes] = []
         self._bytes = 0
         self._references = plan.references
+        self._signed = plan.signed
         self.images = 0
 
     def write(self, entries: Iterable[ImageEntry]) -> None:
@@ -117,7 +118,7 @@ class _Writer:
             while shard := list(islice(rows, self._plan.shard_size)):
                 if len(pending) == 2 * _THREADS:
                     self._digests.append(pending.pop(0).result())
-                pending.append(pool.submit(_write_shard, self._plan.store, number, shard))
+                pending.append(pool.submit(write_shard, self._plan.store, number, shard))
                 number += 1
                 if self._progress is not None:
                     self._progress(self.images)
@@ -135,7 +136,9 @@ class _Writer:
             self.images += 1
             self._bytes += entry.size or 0
             self._references = self._references or entry.reference is not None
-            yield PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
+            row = PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
+            self._signed = self._signed or row.plain != row
+            yield row
 
     def commit(self) -> Plan:
         """Write `plan.json`, which makes the new shards part of the plan."""
@@ -149,6 +152,7 @@ class _Writer:
             bytes=self._plan.bytes + self._bytes,
             digest=digest,
             references=self._references,
+            signed=self._signed,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             sizes=self._sizes(),
         )
@@ -208,7 +212,7 @@ class _Writer:
             rows = [
                 replace(row, output=outputs.get(row.key, row.output)) for row in read_shard(self._plan.store, number)
             ]
-            self._digests[number - self._plan.num_shards] = _write_shard(self._plan.store, number, rows)
+            self._digests[number - self._plan.num_shards] = write_shard(self._plan.store, number, rows)
 
     def _earlier_outputs(self, suspects: frozenset[int]) -> dict[str, str]:
         if self._taken is None:
@@ -246,17 +250,17 @@ def _checked(shard_size: int) -> int:
     return shard_size
 
 
-def _write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
-    """Write a shard; returns the SHA-256 of its rows."""
+def write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
+    """Write a shard, for its owner alone where it holds secrets; return the SHA-256 of its rows without these."""
     columns = {name: [getattr(row, name) for row in rows] for name in SHARD_SCHEMA.names}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=SHARD_SCHEMA), buffer, compression="zstd")
-    store.write(shard_name(number), buffer.getvalue())
+    shown = [row.plain for row in rows]
+    store.write(shard_name(number), buffer.getvalue(), private=shown != rows)
     digest = hashlib.sha256()
-    for row in rows:
-        reference = None if row.reference is None else redact(row.reference)
-        plain = [row.key, redact(row.source), reference, row.output, row.size, row.version]
+    for row in shown:
+        plain = [row.key, row.source, row.reference, row.output, row.size, row.version]
         if row.restored is not None:
-            plain.append(redact(row.restored))
+            plain.append(row.restored)
         digest.update(json.dumps(plain).encode() + b"\n")
     return digest.digest()

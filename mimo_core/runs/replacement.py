@@ -53,7 +53,7 @@ def finish_replacement(folder: RunFolder) -> Plan | None:
 
     def move(number: int) -> None:
         name = shard_name(number)
-        folder.store.write(name, staged.store.read(name))
+        folder.store.write(name, staged.store.read(name), private=plan.signed)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for first in range(0, plan.num_shards, _AT_ONCE):

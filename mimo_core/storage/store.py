@@ -145,8 +145,13 @@ class Store:
         """
         return self._backend.entries(check_key(folder) if folder else "", recursive, folders, start_after)
 
-    def write(self, key: str, data: Data) -> Entry:
-        """Write a file at once and return its size and version: readers see the old or the new bytes, never a part."""
+    def write(self, key: str, data: Data, *, private: bool = False) -> Entry:
+        """Write a file at once and return its size and version: readers see the old or the new bytes, never a part.
+
+        A `private` one is for its owner alone on a local disk (mode 0600); elsewhere that is for whoever gives rights.
+        """
+        if private and isinstance(self._backend, LocalFolder):
+            return self._backend.write(check_key(key), data, 0o600)
         return self._backend.write(check_key(key), data)
 
     def create(self, key: str, data: Data) -> bool:

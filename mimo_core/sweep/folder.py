@@ -40,7 +40,8 @@ class SweepFolder:
         """Write sweep.json, or go on with the sweep that is there; cells may be added to it.
 
         Raises:
-            UsageError: the folder holds a run, something of somebody else's, or a sweep whose data sets or options were others.
+            UsageError: the folder holds a run, something of somebody else's, or a sweep whose data sets or options
+                were others.
         """
         self.check(sweep)
         document = {"format": FORMAT, **_redacted(sweep.model_dump(mode="json"))}

@@ -1,5 +1,6 @@
 """Before the first image: what a command is refused for, and what resuming by another one is."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RestoreConfig
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.plan import read_plan
+from mimo_core.runs.record import Record
+from mimo_core.runs.records import write_part
 from mimo_core.storage import Store
 
 LITE = "golden:mimo-unet-lite"
@@ -78,7 +81,7 @@ def test_overwrite_starts_over_once_the_new_plan_is_whole(place: Path) -> None:
     (place / "out" / "images" / "a.png").write_text("written by the run")
     before = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
     (place / "twice.csv").write_text("key,source\na.png,in/a.png\na.png,in/c.png\n")
-    with pytest.raises(UsageError, match="'a.png' occurs twice"):
+    with pytest.raises(UsageError, match=r"'a\.png' occurs twice"):
         start(source="twice.csv", mode="overwrite")
     assert {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()} == before
     start(precision="bf16", mode="overwrite")
@@ -92,7 +95,7 @@ def test_overwrite_starts_over_once_the_new_plan_is_whole(place: Path) -> None:
 def test_a_source_that_cannot_be_planned_leaves_nothing(place: Path) -> None:
     (place / "twice.csv").write_text("key,source\na.png,in/a.png\na.png,in/c.png\n")
     for mode in ("resume", "overwrite"):
-        with pytest.raises(UsageError, match="'a.png' occurs twice"):
+        with pytest.raises(UsageError, match=r"'a\.png' occurs twice"):
             start(source="twice.csv", mode=mode)
         assert not [path for path in (place / "out").rglob("*") if path.is_file()]
 
@@ -169,3 +172,69 @@ def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
     assert demand(CPU, tile="256x256", batch=4).memory > demand(CPU, tile="256x256").memory
     card = demand(GPU)
     assert (card.cpus, card.gpus, card.memory) == (4, 1, 0)
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+def sign(signature: str, keys: str = "abcdef") -> None:
+    rows = [
+        f"{key}.png,https://me:{signature}@host/{key}.png?X-Amz-Signature={signature},/sharp/{key}.png" for key in keys
+    ]
+    Path("signed.csv").write_text("key,source,reference\n" + "\n".join(rows) + "\n")
+
+
+def links() -> list[str]:
+    plan = read_plan(Store("out"))
+    assert plan is not None
+    return [row.source.rpartition("=")[2] for row in plan.rows()]
+
+
+def modes() -> set[int]:
+    return {path.stat().st_mode & 0o777 for path in Path("out/plan").glob("shard-*")}
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_plan_with_signed_links_is_its_owners_alone(place: Path) -> None:
+    sign("one")
+    start(source="signed.csv", shard_size=2)
+    assert modes() == {0o600}
+    start(source="signed.csv", shard_size=2, mode="overwrite")
+    assert modes() == {0o600}
+    assert b"one" not in Path("out/plan/plan.json").read_bytes()
+    start(source="in", mode="overwrite")
+    assert modes() == {0o666 & ~umask()}, "a plan without secrets may be read by those who verify the run"
+
+
+def test_a_resumed_run_takes_links_that_were_signed_anew(place: Path) -> None:
+    sign("one")
+    start(source="signed.csv", shard_size=2)
+    failed = [Record(key, "https://host/", "failed", error_kind="not_found") for key in ("c.png", "d.png")]
+    write_part(Store("out"), 1, failed)
+    before = read_plan(Store("out"))
+    sign("two", "abcdefg")
+    assert start(source="signed.csv") == ["4 images got new links from signed.csv"]
+    assert links() == ["two", "two", "one", "one", "two", "two"]
+    assert start(source="signed.csv") == []
+    assert start(source="signed.csv", mode="retry-failed") == ["2 images got new links from signed.csv"]
+    assert links() == ["two"] * 6
+    assert modes() == {0o600}
+    assert read_plan(Store("out")) == before
+
+
+def test_a_list_of_other_images_renews_no_links_and_stops_no_run(place: Path) -> None:
+    sign("one")
+    start(source="signed.csv", shard_size=2)
+    sign("two", "abdcef")
+    told = start(source="signed.csv")
+    assert told[0] == "2 images got new links from signed.csv"
+    assert "cannot be renewed from c.png on" in told[1]
+    assert links() == ["two", "two", "one", "one", "one", "one"]
+    Path("signed.csv").unlink()
+    assert "cannot be renewed: there is nothing at" in start(source="signed.csv")[0]
+    assert links() == ["two", "two", "one", "one", "one", "one"]

@@ -171,7 +171,7 @@ def test_a_plan_that_cannot_be_made_leaves_the_old_run_as_it_was(store: Store, k
         if kind == "unlisted":
             raise SystemFailure(ErrorKind.STORAGE, "the listing fails midway")
 
-    with pytest.raises((UsageError, SystemFailure), match="occurs twice|fails midway|is empty"):
+    with pytest.raises((UsageError, SystemFailure), match=r"occurs twice|fails midway|is empty"):
         replace_run(folder, manifest_of("new"), lambda place: write_plan(place, bad(), shard_size=2))
     if kind == "unlisted":
         # What was written beside the run stays until the next command, which may find the storage mended.
