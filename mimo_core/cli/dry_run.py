@@ -18,7 +18,8 @@ def print_dry_run(config: RunConfig) -> int:
     would = dry_run(config)
     images, shards = count(would.images, "image"), count(would.shards, "shard")
     if would.resumes:
-        text = f"would {config.mode} the run in {would.folder}: {images}, {would.shards_done} of {shards} done"
+        more = "" if would.added is None else f"{would.added} of them new ({size(would.bytes)}), "
+        text = f"would {config.mode} the run in {would.folder}: {images}, {more}{would.shards_done} of {shards} done"
     else:
         text = f"would restore {images} ({size(would.bytes)}) in {shards} into {would.folder}"
     console.print(text, markup=False)

@@ -23,7 +23,7 @@ class VerifyConfig(BaseModel):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the job; the exit code is 1 if anything is not as the records say."""
+    """Run the job; the exit code is 1 if anything is not as the records say, or not recorded yet."""
     config = parse(VerifyConfig, argv, "mimo verify")
     console = Console(highlight=False, soft_wrap=True)
     tally = Verification()
@@ -38,4 +38,10 @@ def main(argv: Sequence[str]) -> int:
         f"{count(tally.defects, 'defect')}",
         markup=False,
     )
-    return FAILED if tally.defects else OK
+    if tally.unrecorded:
+        console.print(
+            f"the run is not finished: {count(tally.unrecorded, 'image')} of the plan without a record yet; the "
+            "command that began it goes on",
+            markup=False,
+        )
+    return FAILED if tally.defects or tally.unrecorded else OK

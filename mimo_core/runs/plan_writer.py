@@ -75,15 +75,27 @@ def extend(
     """
     store = plan.store
     remove_shards(store, plan.num_shards)
+    keys, outputs = _taken(plan)
+    writer = _Writer(plan, OutputNames(plan.format), progress, outputs)
+    writer.write(entry for entry in entries if entry.key not in keys)
+    return (writer.commit(), writer.images) if writer.images else (plan, 0)
+
+
+def new_entries(plan: Plan, entries: Iterable[ImageEntry]) -> Iterator[ImageEntry]:
+    """Yield the entries that `extend` would append to the plan; memory and errors as there."""
+    keys, _ = _taken(plan)
+    return (entry for entry in entries if entry.key not in keys)
+
+
+def _taken(plan: Plan) -> tuple[KeySet, KeyHashes]:
+    """Return the keys and the outputs of a plan."""
     keys, outputs = KeySet(), KeyHashes()
-    for rows in read_ahead(store, range(plan.num_shards), _THREADS):
+    for rows in read_ahead(plan.store, range(plan.num_shards), _THREADS):
         for row in rows:
             keys.add(row.key)
             outputs.add(row.output)
     keys.freeze()
-    writer = _Writer(plan, OutputNames(plan.format), progress, outputs)
-    writer.write(entry for entry in entries if entry.key not in keys)
-    return (writer.commit(), writer.images) if writer.images else (plan, 0)
+    return keys, outputs
 
 
 class _Writer:

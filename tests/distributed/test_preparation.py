@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mimo_core.distributed.dry_run import dry_run
 from mimo_core.distributed.preparation import demand_of, plan_run, request_of, resolve
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
@@ -120,6 +121,27 @@ def test_extend_appends_what_is_new(place: Path) -> None:
     plan = read_plan(Store("out"))
     assert plan is not None
     assert [row.key for row in plan.rows()] == ["a.png", "b.jpg", "c.png", "d.png"]
+
+
+@pytest.mark.parametrize("options", [{}, {"limit": 5}, {"shard_size": 4}])
+def test_a_dry_run_counts_as_the_run_does(place: Path, options: dict[str, object]) -> None:
+    def told() -> tuple[int, int]:
+        plan = read_plan(Store("out"))
+        assert plan is not None
+        return plan.num_images, plan.num_shards
+
+    for number in range(20):
+        (place / "in" / f"{number:03d}.png").write_bytes(b"1")
+    would = dry_run(config_of(**options))
+    assert not Path("out").exists()
+    start(**options)
+    assert (would.images, would.shards, would.added) == (*told(), None)
+    for number in range(7):
+        (place / "in" / f"new{number}.png").write_bytes(b"1")
+    would = dry_run(config_of(mode="extend", **options))
+    start(mode="extend", **options)
+    assert (would.images, would.shards) == told()
+    assert would.added == would.images - (5 if "limit" in options else 23)
 
 
 @pytest.mark.parametrize("mode", ["retry-failed", "extend"])
