@@ -5,11 +5,11 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from mimo_core.cli.terminal import Terminal
 from mimo_core.inference.progress import RunProgress
 from mimo_core.wording import count, duration, significant
 
@@ -20,7 +20,7 @@ class Display:
     """Shows messages and progress on standard error; use it as a context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Terminal(stderr=True, soft_wrap=True)
         self._live: Live | None = None
         self._last_line = time.monotonic()
         self._last_shown: RunProgress | None = None
