@@ -24,6 +24,7 @@ class Display:
         self._live: Live | None = None
         self._last_line = time.monotonic()
         self._last_shown: RunProgress | None = None
+        self.progressed = False
 
     def __enter__(self) -> "Display":
         return self
@@ -40,6 +41,7 @@ class Display:
     def progress(self, progress: RunProgress) -> None:
         """Show how far the run is: at once on a terminal, every ten seconds elsewhere."""
         self._last_shown = progress
+        self.progressed = True
         if self.console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self.console, refresh_per_second=4, transient=True)

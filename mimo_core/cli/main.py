@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     job = arguments[0]
     if job not in JOBS:
-        show(f"mimo: no job is named {job!r}; there are {', '.join(JOBS)}", sys.stderr)
+        near = get_close_matches(job, JOBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(JOBS)}"
+        show(f"mimo: no job is named {job!r}; {hint}", sys.stderr)
         return USAGE
     return run(job, arguments[1:])
 
