@@ -6,6 +6,9 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+# NVIDIA's driver, the same below WSL, on Jetson boards, and AMD's.
+_GPU_NODES = ("nvidia[0-9]*", "nvidiactl", "dxg", "nvhost-*", "nvmap", "kfd")
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -44,6 +47,11 @@ class Hardware:
             cuda_memory=torch.cuda.get_device_properties(0).total_memory if cuda else 0,
             vacc_dies=vacc_dies,
         )
+
+
+def may_have_cuda() -> bool:
+    """Return whether a device is here that PyTorch may use as `cuda`, told by what drivers make, in no time."""
+    return any(next(Path("/dev").glob(name), None) for name in _GPU_NODES)
 
 
 def usable_cores() -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mimo_core.errors import UsageError
-from mimo_core.wording import invalid_option, option
+from mimo_core.wording import count, invalid_option, option
 
 C = TypeVar("C", bound=BaseModel)
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
@@ -30,7 +30,11 @@ def parse(config: type[C], argv: Sequence[str], program: str) -> C:
         UsageError: a value, an option or the file is wrong; the message names it.
         SystemExit: `--help` was asked for (0), or argparse refused the command line (2).
     """
-    given = vars(_parser(config, program).parse_args(argv))
+    # Arguments and options in any order.
+    namespace, unknown = _parser(config, program).parse_known_intermixed_args(argv)
+    if unknown:
+        raise UsageError(_unknown(unknown, config))
+    given = vars(namespace)
     file = given.pop("config", None)
     values = {**(_read_yaml(file, config) if file else {}), **given}
     try:
@@ -131,6 +135,17 @@ def _read_yaml(file: str, config: type[BaseModel]) -> dict[str, Any]:
         if isinstance(value, str) and get_origin(_without_none(config.model_fields[name].annotation)) is tuple:
             values[name] = [value]
     return values
+
+
+def _unknown(arguments: Sequence[str], config: type[BaseModel]) -> str:
+    """Return in words what is wrong with arguments that nothing takes."""
+    options = [argument.partition("=")[0] for argument in arguments if argument.startswith("-")]
+    if options:
+        names = [name.lstrip("-").replace("-", "_") for name in options]
+        return f"no option is named {', '.join(options)}{_near(names, config) or '; --help lists them'}"
+    wanted = " ".join(name.upper() for name in config.model_fields if _positional(config, name))
+    shown = " ".join(arguments[:3]) + (" ..." if len(arguments) > 3 else "")
+    return f"expected {wanted} and found {count(len(arguments), 'argument')} more: {shown}; was the glob quoted?"
 
 
 def _near(unknown: Sequence[str], config: type[BaseModel]) -> str:

@@ -5,11 +5,11 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from mimo_core.cli.terminal import Terminal
 from mimo_core.inference.progress import RunProgress
 from mimo_core.wording import count, duration, significant
 
@@ -20,10 +20,11 @@ class Display:
     """Shows messages and progress on standard error; use it as a context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = Terminal(stderr=True, soft_wrap=True)
         self._live: Live | None = None
         self._last_line = time.monotonic()
         self._last_shown: RunProgress | None = None
+        self.progressed = False
 
     def __enter__(self) -> "Display":
         return self
@@ -40,6 +41,7 @@ class Display:
     def progress(self, progress: RunProgress) -> None:
         """Show how far the run is: at once on a terminal, every ten seconds elsewhere."""
         self._last_shown = progress
+        self.progressed = True
         if self.console.is_terminal:
             if self._live is None:
                 self._live = Live(console=self.console, refresh_per_second=4, transient=True)

@@ -1,7 +1,6 @@
 """What `--dry-run` prints."""
 
-from rich.console import Console
-
+from mimo_core.cli.terminal import Terminal
 from mimo_core.distributed.dry_run import dry_run
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.recipe import show_choice
@@ -14,11 +13,12 @@ def print_dry_run(config: RunConfig) -> int:
     Raises:
         UsageError: what the run itself would refuse.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     would = dry_run(config)
     images, shards = count(would.images, "image"), count(would.shards, "shard")
     if would.resumes:
-        text = f"would {config.mode} the run in {would.folder}: {images}, {would.shards_done} of {shards} done"
+        more = "" if would.added is None else f"{would.added} of them new ({size(would.bytes)}), "
+        text = f"would {config.mode} the run in {would.folder}: {images}, {more}{would.shards_done} of {shards} done"
     else:
         text = f"would restore {images} ({size(would.bytes)}) in {shards} into {would.folder}"
     console.print(text, markup=False)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.streams import show
 from mimo_core.errors import UsageError
 from mimo_core.runs.config import parse_size
 from mimo_core.wording import count
@@ -99,7 +100,7 @@ def _export_file(config: ExportConfig, weights: "Weights", file: Path, target: P
         os.link(file, target)
     except FileExistsError:
         raise UsageError(f"{target} exists, and an export never replaces anything: name another TARGET") from None
-    print(f"{target}: {weights.spec.variant} ({weights.spec.interpolation}), {config.precision}, opset {config.opset}")
+    show(f"{target}: {weights.spec.variant} ({weights.spec.interpolation}), {config.precision}, opset {config.opset}")
     print(f"  batch {config.batch}, size {config.size}, output {output}, {size_of_file(target.stat().st_size)}")
     print(f"  {checked}")
 
@@ -116,7 +117,7 @@ def _export_folder(config: ExportConfig, weights: "Weights", folder: Path, targe
     write_vacc_folder(weights, folder, size=size, output=output, calibration_images=sources)
     checked = _check(config, folder / ONNX_FILE, weights, size, 1, output)
     folder.rename(target)
-    print(f"{target}: {weights.spec.variant} for VACC's compiler, {size[0]}x{size[1]}, output {output}")
+    show(f"{target}: {weights.spec.variant} for VACC's compiler, {size[0]}x{size[1]}, output {output}")
     print(f"  {checked}")
     if not sources:
         print("  for fp16 alone: int8 needs calibration images, --images SOURCE")

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
 from mimo_core.cli.interruption import INTERRUPTED, end_now
+from mimo_core.cli.streams import flush_streams, mend_streams, show
 from mimo_core.errors import MimoError, UsageError
 from mimo_core.version import __version__
 
@@ -37,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
     job = arguments[0]
     if job not in JOBS:
-        print(f"mimo: no job is named {job!r}; there are {', '.join(JOBS)}", file=sys.stderr)
+        near = get_close_matches(job, JOBS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(JOBS)}"
+        show(f"mimo: no job is named {job!r}; {hint}", sys.stderr)
         return USAGE
     return run(job, arguments[1:])
 
@@ -47,34 +51,35 @@ def run(job: str, argv: Sequence[str]) -> int:
     try:
         return int(import_module(f"mimo_core.cli.{job}").main(list(argv)))
     except UsageError as error:
-        print(f"mimo {job}: {error}", file=sys.stderr)
+        show(f"mimo {job}: {error}", sys.stderr)
         return USAGE
     except MimoError as error:
-        print(f"mimo {job}: {error}", file=sys.stderr)
+        show(f"mimo {job}: {error}", sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"mimo {job}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`mimo status | head`): nothing is left to say.
-        sys.stderr.close()
         return FAILED
 
 
 def entry(job: str, argv: Sequence[str]) -> NoReturn:
     """Run one job as a process of its own (`python -m jobs.<job>`)."""
+    mend_streams()
     leave(run(job, argv))
 
 
 def cli() -> NoReturn:
     """Run `mimo`."""
+    mend_streams()
     leave(main())
 
 
 def leave(code: int) -> NoReturn:
     """End the process with this exit code."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    if not flush_streams() and code == OK:
+        code = FAILED
     if code == INTERRUPTED:
         end_now()
     sys.exit(code)

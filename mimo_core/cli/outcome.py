@@ -1,11 +1,9 @@
 """The table at the end of a run."""
 
-import sys
-
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mimo_core.cli.terminal import Terminal, tables
 from mimo_core.distributed.outcome import Outcome
 from mimo_core.images.scales import FULL
 from mimo_core.metrics.fid.vectors import RELIABLE
@@ -16,8 +14,7 @@ from mimo_core.wording import count, duration, significant, size
 
 def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     """Print what became of the run to standard output."""
-    # Where there is no terminal, lines are not folded at 80 columns.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = tables()
     statistics, recipe = outcome.statistics, outcome.recipe
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
@@ -130,7 +127,7 @@ def _change(first: Mean, second: Mean, unit: str, digits: int) -> str:
     return line
 
 
-def _print_first_failures(console: Console, statistics: Statistics) -> None:
+def _print_first_failures(console: Terminal, statistics: Statistics) -> None:
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
     others = statistics.failed + statistics.skipped - len(statistics.first_failures)

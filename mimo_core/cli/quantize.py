@@ -1,16 +1,15 @@
 """`mimo quantize WEIGHTS IMAGES TARGET`: ranges for int8, from real images, with a report of what they cost."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.terminal import tables
 from mimo_core.errors import UsageError
 from mimo_core.wording import size
 
@@ -59,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     samples = sample_pairs(config.images, config.reference, config.limit, config.crop)
     if len(samples) < 2:
         raise UsageError(f"{config.images}: at least two images are needed, one to calibrate on and one to measure on")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = tables()
     done = quantise(
         weights,
         [sample.image for number, sample in enumerate(samples) if number % _EVERY != _EVERY - 1],

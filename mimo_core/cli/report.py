@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.streams import show
+from mimo_core.cli.terminal import Terminal
 from mimo_core.errors import ImageError, SystemFailure
 from mimo_core.runs.folder import REPORT
 from mimo_core.storage import Store, is_local
@@ -32,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     # OpenCV and the templates, which `--help` need not load.
     from mimo_core.report.build import build_report
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=True, soft_wrap=True)
     with console.status("reading records") as status:
         page = build_report(
             [Store(output) for output in config.output],
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
                 error.kind, f"the page cannot be written: {error}; name another place with --to FILE"
             ) from error
         folder.remove_leftovers()
-    print(f"{folder.show(name)} ({size(len(page.encode()))})")
+    show(f"{folder.show(name)} ({size(len(page.encode()))})")
     return OK
 
 

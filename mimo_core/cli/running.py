@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from mimo_core.cli.display import Display
 from mimo_core.cli.interruption import INTERRUPTED, interruptible
 from mimo_core.cli.main import FAILED, OK, SOME_FAILED, leave
+from mimo_core.cli.mistakes import refuse_mistakes
 from mimo_core.errors import SystemFailure
 from mimo_core.runs.config import RunConfig
 from mimo_core.storage import redact
@@ -22,6 +23,7 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
     Returns:
         The exit code; see `mimo_core.cli.main.run`.
     """
+    refuse_mistakes(config)
     if config.dry_run:
         from mimo_core.cli.dry_run import print_dry_run
 
@@ -66,7 +68,9 @@ def attempt(job: str, work: Callable[[Display], int], resumption: str) -> int:
                     raise
                 display.finish()
                 display.say(f"mimo {job}: {error}")
-                display.say(f"What is committed stays. Once that is mended: {resumption}")
+                # Before there was any progress there may be nothing that could stay.
+                kept = "What is committed stays. " if display.progressed else ""
+                display.say(f"{kept}Once that is mended: {resumption}")
                 return FAILED
 
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, SOME_FAILED
+from mimo_core.cli.terminal import Terminal
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.inspection import RunStatus, run_status
 from mimo_core.storage import Store
@@ -54,7 +54,7 @@ def _document(status: RunStatus) -> dict[str, object]:
 
 
 def _print(status: RunStatus) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
     table.add_row("state", status.state)

@@ -9,6 +9,7 @@ from mimo_core.cli.arguments import load_yaml, parse
 from mimo_core.cli.display import Display
 from mimo_core.cli.main import OK, SOME_FAILED
 from mimo_core.cli.running import attempt, same_command
+from mimo_core.cli.streams import show
 from mimo_core.datasets.imagelist import list_images
 from mimo_core.errors import UsageError
 from mimo_core.inference.progress import RunProgress
@@ -114,10 +115,10 @@ def _print_grid(cells: Sequence[Cell], folder: "SweepFolder") -> None:
     known = folder.results()
     for cell in cells:
         state = known[cell.name].status.replace("_", " ") if cell.name in known else "to do"
-        print(f"{cell.name}  ({describe(cell.choices)}): {state}")
+        show(f"{cell.name}  ({describe(cell.choices)}): {state}")
     sets = count(len({cell.choices[DATA] for cell in cells}), "data set")
     done = sum(cell.name in known and known[cell.name].status == "done" for cell in cells)
-    print(f"{count(len(cells), 'cell')} over {sets}, {done} of them done; nothing was run")
+    show(f"{count(len(cells), 'cell')} over {sets}, {done} of them done; nothing was run")
 
 
 def _print_results(results: "Sequence[Result]", output: str) -> int:
@@ -125,9 +126,9 @@ def _print_results(results: "Sequence[Result]", output: str) -> int:
     from mimo_core.sweep.table import markdown
 
     place = output.rstrip("/")
-    print(markdown(results))
-    print(f"table    {place}/{TABLE}, {place}/{TABLE_CSV}")
-    print(f"records  {place}/records")
+    show(markdown(results))
+    show(f"table    {place}/{TABLE}, {place}/{TABLE_CSV}")
+    show(f"records  {place}/records")
     whole = all(
         result.figures is not None and not result.figures.failed and not result.figures.skipped for result in results
     )

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import FAILED, OK
+from mimo_core.cli.terminal import Terminal
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.inspection import Verification, verify_run
 from mimo_core.storage import Store
@@ -23,9 +23,9 @@ class VerifyConfig(BaseModel):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the job; the exit code is 1 if anything is not as the records say."""
+    """Run the job; the exit code is 1 if anything is not as the records say, or not recorded yet."""
     config = parse(VerifyConfig, argv, "mimo verify")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     tally = Verification()
     with console.status("verifying"):
         for defect in verify_run(RunFolder(Store(config.output)), tally):
@@ -38,4 +38,10 @@ def main(argv: Sequence[str]) -> int:
         f"{count(tally.defects, 'defect')}",
         markup=False,
     )
-    return FAILED if tally.defects else OK
+    if tally.unrecorded:
+        console.print(
+            f"the run is not finished: {count(tally.unrecorded, 'image')} of the plan without a record yet; the "
+            "command that began it goes on",
+            markup=False,
+        )
+    return FAILED if tally.defects or tally.unrecorded else OK

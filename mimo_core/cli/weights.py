@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, USAGE
+from mimo_core.cli.streams import show
+from mimo_core.cli.terminal import Terminal
 from mimo_core.wording import size
 
 _USAGE = """usage: mimo weights list
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
 def _list() -> int:
     from mimo_core.models.shipped import shipped
 
-    console = Console(highlight=False)
+    console = Terminal()
     for weights in shipped():
         card = weights.card
         state = "" if weights.trained else "  [not trained yet]"
@@ -103,7 +104,7 @@ def _inspect(config: InspectConfig) -> int:
         rows.append(("also in it", ", ".join(found.other_keys)))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        show(f"{name:<{width}}  {value}")
     return OK
 
 
@@ -116,6 +117,6 @@ def _convert(config: ConvertConfig) -> int:
 
     done = convert_weights(config.weights, Path(config.target), interpolation=config.interpolation, half=config.half)
     error = f", values differ by {done.largest_error:.2g} at most" if done.largest_error else ""
-    print(f"{done.target}: {done.spec.variant} ({done.spec.interpolation}), {size(done.bytes)}{error}")
+    show(f"{done.target}: {done.spec.variant} ({done.spec.interpolation}), {size(done.bytes)}{error}")
     print(f"sha256 {done.sha256}")
     return OK

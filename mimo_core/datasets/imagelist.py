@@ -70,7 +70,10 @@ def list_images(
     else:
         found = _some(found, source, include)
     # Pairs are found by the names that the storage has.
-    return found if root is None else map(_safely_named, found)
+    if root is None:
+        return found
+    store = Store(root)
+    return (_safely_named(entry, store) for entry in found)
 
 
 def _choose(source: str, include: tuple[str, ...]) -> tuple[str | None, Iterator[ImageEntry]]:
@@ -122,9 +125,14 @@ def _of(store: Store, entry: Entry) -> ImageEntry:
     return ImageEntry(entry.key, store.url_of(entry.key), None, entry.size, entry.version)
 
 
-def _safely_named(entry: ImageEntry) -> ImageEntry:
+def _safely_named(entry: ImageEntry, store: Store) -> ImageEntry:
     key = safe_key(entry.key)
-    return entry if key == entry.key else replace(entry, key=key)
+    if key == entry.key:
+        return entry
+    # Beside `back\slash.png` there may be a file that is really named `back%5Cslash.png`.
+    while store.exists(key):
+        key = key.replace("%", "%25")
+    return replace(entry, key=key)
 
 
 def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:

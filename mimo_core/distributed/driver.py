@@ -36,6 +36,7 @@ from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.lease import Lease
 from mimo_core.runs.plan import Plan, read_plan
 from mimo_core.runs.records import scan
+from mimo_core.runs.replacement import discard_replacement
 from mimo_core.storage import Store
 from mimo_core.wording import count
 
@@ -134,6 +135,7 @@ def _close_finished(folder: RunFolder, resolved: Resolved, plan: Plan, observer:
     distance = set_distance(folder, resolved.recipe) if summary is None else SetDistance.of(summary)
     outcome = Outcome(statistics, resolved.recipe, plan, 0, 0.0, 0.0, (), 0, distance=distance)
     with leased(folder, observer):
+        discard_replacement(folder)
         if summary is None:
             # The last driver died between its last part and this.
             folder.write_summary(outcome.summary())

@@ -12,7 +12,7 @@ from mimo_core.datasets.references import References
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.engines import ENGINES
 from mimo_core.engines.vacc.compiled import CompiledModel
-from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.inference.choices import choose, choose_weights, default_weights, device_type_of
 from mimo_core.inference.tuning import Answer, Question, tune
@@ -20,10 +20,14 @@ from mimo_core.metrics.fid.inception import Inception, find_inception
 from mimo_core.models.weights import Weights
 from mimo_core.runs.config import EvaluateConfig, RunConfig
 from mimo_core.runs.folder import RunFolder, RunManifest
-from mimo_core.runs.plan import Plan, read_plan
+from mimo_core.runs.links import renew_links
+from mimo_core.runs.plan import COMMIT, Plan, read_plan, remove_shards
 from mimo_core.runs.plan_writer import extend, write_plan
 from mimo_core.runs.recipe import Recipe
+from mimo_core.runs.replacement import discard_replacement, finish_replacement, replace_run
+from mimo_core.runs.strangers import refuse_strangers
 from mimo_core.storage import Store, redact
+from mimo_core.wording import count
 
 # Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
 _WORKER_BYTES = 800 << 20
@@ -130,12 +134,12 @@ def request_of(config: RunConfig, folder: RunFolder) -> Request:
     """
     _refuse_overlap(config, folder)
     manifest = folder.manifest()
-    if config.mode == "overwrite":
-        manifest = None
-    elif manifest is None:
-        if config.mode != "resume":
+    if manifest is None:
+        if config.mode not in ("resume", "overwrite"):
             raise UsageError(f"--mode {config.mode} needs a run, and {folder.store} holds none")
-        folder.refuse_foreign_files()
+        _refuse_strangers(folder)
+    elif config.mode == "overwrite":
+        manifest = None
     weights = choose_weights(config, manifest.recipe if manifest is not None else None)
     inception = _inception(config)
     if manifest is None or config.mode == "extend":
@@ -173,22 +177,68 @@ def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> 
 def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, say: Callable[[str], None]) -> Plan:
     """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
     if resolved.manifest is None:
-        if config.mode == "overwrite":
-            folder.erase()
-        folder.store.delete_tree("plan")
-        size, entries = _sharded(config, say)
-        plan = write_plan(folder.store, entries, shard_size=size, output_format=config.format)
-        folder.begin(RunManifest.of(config, resolved.recipe))
-        return plan
-    existing = read_plan(folder.store)
+        return _begin(config, folder, RunManifest.of(config, resolved.recipe), say)
+    existing = read_plan(folder.store) or finish_replacement(folder)
+    discard_replacement(folder)
     if existing is None:
         raise SystemFailure(
             ErrorKind.STORAGE, f"{folder.store} has a run.json but no plan; start over with --mode overwrite"
         )
+    if existing.signed:
+        _renew_links(config, folder, existing, say)
     if config.mode == "extend":
         existing, added = extend(existing, entries_of(config, say))
         say(f"{added} new images were added to the plan")
     return existing
+
+
+def _begin(config: RunConfig, folder: RunFolder, manifest: RunManifest, say: Callable[[str], None]) -> Plan:
+    """Plan a new run, in the place of one that is there."""
+
+    def write(store: Store) -> Plan:
+        size, entries = _sharded(config, say)
+        return write_plan(store, entries, shard_size=size, output_format=config.format)
+
+    if folder.manifest() is not None:
+        if config.mode != "overwrite":
+            raise UsageError(f"{folder.store} holds a run that has begun meanwhile; the same command goes on with it")
+        return replace_run(folder, manifest, write)
+    discard_replacement(folder)
+    # A plan without a run is of a driver that was stopped between both.
+    folder.store.delete(COMMIT)
+    try:
+        plan = write(folder.store)
+    except UsageError:
+        remove_shards(folder.store)
+        raise
+    folder.begin(manifest)
+    return plan
+
+
+def _renew_links(config: RunConfig, folder: RunFolder, plan: Plan, say: Callable[[str], None]) -> None:
+    """Take links that were signed anew from the list; without them the run goes on with those that it has."""
+    done = folder.committed() if config.mode != "retry-failed" else set[int]()
+    try:
+        renewed, unmatched = renew_links(plan, entries_of(config), set(range(plan.num_shards)) - done)
+    except (UsageError, ImageError, SystemFailure) as error:
+        say(f"links that have expired cannot be renewed: {error}")
+        return
+    if renewed:
+        say(f"{count(renewed, 'image')} got new links from {redact(config.source)}")
+    if unmatched is not None:
+        say(
+            f"links that have expired cannot be renewed from {unmatched} on, for {redact(config.source)} has another "
+            "image there now"
+        )
+
+
+def _refuse_strangers(folder: RunFolder) -> None:
+    try:
+        refuse_strangers(folder.store)
+    except UsageError:
+        # Another driver may have begun its run since this one looked for it.
+        if folder.manifest() is None:
+            raise
 
 
 def _sharded(config: RunConfig, say: Callable[[str], None]) -> tuple[int, Iterator[ImageEntry]]:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_core.errors import WeightsError
+from mimo_core.models.metadata import INT8
 from mimo_core.models.weights import Weights
 
-KEY = "quantisation"
+KEY = INT8
 """The entry of a safetensors file's metadata that holds a `Quantisation`."""
 
 Floats = npt.NDArray[np.float32]

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from mimo_core.metrics.fid.vectors import KINDS, LENGTH, Array, Features
 from mimo_core.storage import Store
 
 FOLDER = "features"
-
+_NAME = re.compile(rf"{FOLDER}/part-\d{{8,}}-[0-9a-f]{{16}}\.parquet")
 
 _VECTOR = pa.list_(pa.float32(), LENGTH)
 _SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), *(pa.field(kind, _VECTOR) for kind in KINDS)])
@@ -23,6 +24,11 @@ _SCHEMA = pa.schema([pa.field("key", pa.string(), nullable=False), *(pa.field(ki
 def part_name(number: int, sha256: str) -> str:
     """Return the key of a shard's side part; by its content, so that one can be written while another is committed."""
     return f"{FOLDER}/part-{number:08d}-{sha256[:16]}.parquet"
+
+
+def part_names(store: Store) -> Iterator[str]:
+    """Yield the keys of all side parts, committed or not."""
+    return (entry.key for entry in store.list(FOLDER) if _NAME.fullmatch(entry.key))
 
 
 def write_features(store: Store, number: int, rows: Iterable[tuple[str, Features]]) -> str:

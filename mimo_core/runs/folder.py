@@ -3,11 +3,13 @@
 import json
 import os
 import platform
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,7 +20,6 @@ from mimo_core.runs import plan, records
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.lease import FOLDER as LEASE_FOLDER
 from mimo_core.runs.lease import Lease, LeaseLostError
-from mimo_core.runs.outputs import FOLDER as IMAGES
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.runs.statistics import Statistics
@@ -27,6 +28,8 @@ from mimo_core.version import __version__
 
 FORMAT = 1
 _DELETERS = 16
+# What S3 takes in one request.
+_DELETED_AT_ONCE = 1000
 _READERS = 16
 NAME = "run.json"
 _SUMMARY = "summary.json"
@@ -121,34 +124,40 @@ class RunFolder:
         """Write run.json: from here on the run exists and is resumed."""
         self.store.write(NAME, manifest.model_dump_json(indent=1).encode())
 
-    def refuse_foreign_files(self) -> None:
-        """Refuse a folder without a run that holds outputs or records which a run would overwrite.
+    def erase(self) -> None:
+        """Remove what the run wrote, by name, outputs included; whatever else lies beside it stays.
+
+        run.json stays, too, until the next run's takes its place: an erasure that is interrupted can go on.
 
         Raises:
-            UsageError: it does; the message names the first such file.
+            UsageError: there is no run, so that nothing is known to be its own.
+            SystemFailure: something cannot be removed.
         """
-        for folder in (IMAGES, records.FOLDER):
-            foreign = next(iter(self.store.list(folder)), None)
-            if foreign is not None:
-                raise UsageError(
-                    f"{self.store} has no {NAME} but holds {foreign.key}: choose another OUTPUT, or move it away"
-                )
-
-    def erase(self) -> None:
-        """Remove the run, its outputs included; run.json goes last, so that an interrupted erasure can go on."""
-        self.store.delete_tree(records.FOLDER)
-        self.store.delete_tree(features.FOLDER)
+        manifest = self.manifest()
+        if manifest is None:
+            raise UsageError(f"{self.store} holds no run")
+        self._delete(records.part_name(number) for number in records.part_numbers(self.store))
+        self._delete(features.part_names(self.store))
         existing = plan.read_plan(self.store)
         if existing is not None:
-            with ThreadPoolExecutor(_DELETERS) as pool:
-                for number in range(existing.num_shards):
-                    list(pool.map(self.store.delete, [row.output for row in existing.shard(number)]))
+            if manifest.recipe.saves_images:
+                self._delete(row.output for row in existing.rows(threads=_READERS))
             # Before its shards: a plan that is there is whole.
             self.store.delete(plan.COMMIT)
-        self.store.delete_tree(plan.FOLDER)
-        self.store.delete(_SUMMARY)
-        self.store.delete(REPORT)
-        self.store.delete(NAME)
+        plan.remove_shards(self.store)
+        self.store.delete_many([_SUMMARY, REPORT])
+
+    def _delete(self, keys: Iterable[str]) -> None:
+        """Remove very many files: thousands at once, by several threads."""
+        left = iter(keys)
+        with ThreadPoolExecutor(_DELETERS) as pool:
+            pending: deque[Future[None]] = deque()
+            while batch := list(islice(left, _DELETED_AT_ONCE)):
+                pending.append(pool.submit(self.store.delete_many, batch))
+                if len(pending) >= 2 * _DELETERS:
+                    pending.popleft().result()
+            for future in pending:
+                future.result()
 
     def commit(
         self,

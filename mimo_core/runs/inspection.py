@@ -89,9 +89,10 @@ class Defect:
 
 @dataclass
 class Verification:
-    """Counts of what was verified so far."""
+    """Counts of what was verified so far; `unrecorded` images are those of shards that are not done."""
 
     images: int = 0
+    unrecorded: int = 0
     outputs: int = 0
     bytes: int = 0
     defects: int = 0
@@ -100,7 +101,8 @@ class Verification:
 def verify_run(folder: RunFolder, tally: Verification) -> Iterator[Defect | None]:
     """Check that every image of the plan has exactly one record and every output is the file that was written.
 
-    Yields each defect as it is found, and None after every shard so that progress can be shown from `tally`.
+    Yields each defect as it is found, and None after every shard so that progress can be shown from `tally`. Of shards
+    that are not done, which are no defects, it only counts the images.
 
     Raises:
         UsageError: there is no run.
@@ -116,24 +118,22 @@ def verify_run(folder: RunFolder, tally: Verification) -> Iterator[Defect | None
     with ThreadPoolExecutor(_THREADS) as pool:
         saves = manifest.recipe.saves_images
         for number in range(plan.num_shards):
+            if number not in done:
+                size = plan.size_of(number)
+                tally.images += size
+                tally.unrecorded += size
+                continue
             rows = plan.shard(number)
             tally.images += len(rows)
-            defects = _missing(rows)
-            if number in done:
-                defects = chain(
-                    _shard_defects(folder.store, number, rows, pool, tally, saves), _features_defects(folder, number)
-                )
-            for defect in defects:
+            for defect in chain(
+                _shard_defects(folder.store, number, rows, pool, tally, saves), _features_defects(folder, number)
+            ):
                 tally.defects += 1
                 yield defect
             yield None
     for number in beyond:
         tally.defects += 1
         yield Defect(f"part {number}", "is the record of no shard of the plan")
-
-
-def _missing(rows: list[PlanRow]) -> Iterator[Defect]:
-    return (Defect(row.key, "has no record: the run is not finished") for row in rows)
 
 
 def _shard_defects(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +35,13 @@ class PlanRow:
     version: str | None
     restored: str | None = None
 
+    @property
+    def plain(self) -> "PlanRow":
+        """The same with addresses as they may be shown."""
+        reference = None if self.reference is None else redact(self.reference)
+        restored = None if self.restored is None else redact(self.restored)
+        return replace(self, source=redact(self.source), reference=reference, restored=restored)
+
 
 SHARD_SCHEMA: pa.Schema = pa.schema(
     [
@@ -60,6 +67,7 @@ class Plan:
         created_at: ISO 8601 time of the last commit.
         sizes: how many rows shards have, as (number of successive shards, rows of each); None in a plan that a version
             before this field wrote.
+        signed: whether any address holds what must not be shown, such as a signature or a password.
     """
 
     store: Store
@@ -72,6 +80,7 @@ class Plan:
     references: bool
     created_at: str
     sizes: tuple[tuple[int, int], ...] | None = ()
+    signed: bool = False
 
     def size_of(self, number: int) -> int:
         """Return the number of rows of a shard, which is read where the plan does not tell. Errors as `shard`."""
@@ -116,6 +125,24 @@ def shard_name(number: int) -> str:
     return f"{FOLDER}/shard-{number:08d}.parquet"
 
 
+def shard_number(key: str) -> int | None:
+    """Return the number of the shard with this key, None for any other file."""
+    name = key.removeprefix(f"{FOLDER}/shard-").removesuffix(".parquet")
+    return int(name) if name.isdigit() and shard_name(int(name)) == key else None
+
+
+def remove_shards(store: Store, first: int = 0) -> None:
+    """Remove the shards from this number on, and nothing else that lies beside them. Errors as `Store.delete_many`."""
+    store.delete_many(shard_keys(store, first))
+
+
+def shard_keys(store: Store, first: int = 0) -> Iterator[str]:
+    """Yield the keys of the shards from this number on, those that no plan counts included."""
+    for entry in store.list(FOLDER, start_after=shard_name(first - 1) if first else ""):
+        if (number := shard_number(entry.key)) is not None and number >= first:
+            yield entry.key
+
+
 def read_plan(store: Store) -> Plan | None:
     """Return the committed plan of a run's folder; None where there is none (or only an incomplete one).
 
@@ -139,6 +166,7 @@ def read_plan(store: Store) -> Plan | None:
             store,
             **{name: document[name] for name in names},
             sizes=None if sizes is None else tuple((int(shards), int(rows)) for shards, rows in sizes),
+            signed=document.get("signed", False),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise SystemFailure(

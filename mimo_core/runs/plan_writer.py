@@ -18,7 +18,6 @@ from mimo_core.errors import UsageError
 from mimo_core.runs.outputs import OutputNames
 from mimo_core.runs.plan import (
     COMMIT,
-    FOLDER,
     PLAN_VERSION,
     SHARD_SCHEMA,
     Plan,
@@ -26,6 +25,7 @@ from mimo_core.runs.plan import (
     read_ahead,
     read_plan,
     read_shard,
+    remove_shards,
     shard_name,
 )
 from mimo_core.storage import Store, check_key, redact
@@ -54,7 +54,7 @@ def write_plan(
     """
     if read_plan(store) is not None:
         raise UsageError(f"{store.show(COMMIT)} exists: a plan is written once")
-    store.delete_tree(FOLDER)
+    remove_shards(store)
     start = Plan(store, 0, 0, 0, _checked(shard_size), output_format, "", False, "")
     writer = _Writer(start, OutputNames(output_format), progress)
     writer.write(entries)
@@ -74,18 +74,28 @@ def extend(
         UsageError: as `write_plan`, among the new entries, and where one would write an output that the plan has.
     """
     store = plan.store
-    for entry in list(store.list(FOLDER, start_after=shard_name(plan.num_shards - 1))):
-        if entry.key != COMMIT:
-            store.delete(entry.key)
+    remove_shards(store, plan.num_shards)
+    keys, outputs = _taken(plan)
+    writer = _Writer(plan, OutputNames(plan.format), progress, outputs)
+    writer.write(entry for entry in entries if entry.key not in keys)
+    return (writer.commit(), writer.images) if writer.images else (plan, 0)
+
+
+def new_entries(plan: Plan, entries: Iterable[ImageEntry]) -> Iterator[ImageEntry]:
+    """Yield the entries that `extend` would append to the plan; memory and errors as there."""
+    keys, _ = _taken(plan)
+    return (entry for entry in entries if entry.key not in keys)
+
+
+def _taken(plan: Plan) -> tuple[KeySet, KeyHashes]:
+    """Return the keys and the outputs of a plan."""
     keys, outputs = KeySet(), KeyHashes()
-    for rows in read_ahead(store, range(plan.num_shards), _THREADS):
+    for rows in read_ahead(plan.store, range(plan.num_shards), _THREADS):
         for row in rows:
             keys.add(row.key)
             outputs.add(row.output)
     keys.freeze()
-    writer = _Writer(plan, OutputNames(plan.format), progress, outputs)
-    writer.write(entry for entry in entries if entry.key not in keys)
-    return (writer.commit(), writer.images) if writer.images else (plan, 0)
+    return keys, outputs
 
 
 class _Writer:
@@ -108,6 +118,7 @@ class _Writer:
         self._digests: list[bytes] = []
         self._bytes = 0
         self._references = plan.references
+        self._signed = plan.signed
         self.images = 0
 
     def write(self, entries: Iterable[ImageEntry]) -> None:
@@ -119,7 +130,7 @@ class _Writer:
             while shard := list(islice(rows, self._plan.shard_size)):
                 if len(pending) == 2 * _THREADS:
                     self._digests.append(pending.pop(0).result())
-                pending.append(pool.submit(_write_shard, self._plan.store, number, shard))
+                pending.append(pool.submit(write_shard, self._plan.store, number, shard))
                 number += 1
                 if self._progress is not None:
                     self._progress(self.images)
@@ -137,7 +148,9 @@ class _Writer:
             self.images += 1
             self._bytes += entry.size or 0
             self._references = self._references or entry.reference is not None
-            yield PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
+            row = PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
+            self._signed = self._signed or row.plain != row
+            yield row
 
     def commit(self) -> Plan:
         """Write `plan.json`, which makes the new shards part of the plan."""
@@ -151,6 +164,7 @@ class _Writer:
             bytes=self._plan.bytes + self._bytes,
             digest=digest,
             references=self._references,
+            signed=self._signed,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             sizes=self._sizes(),
         )
@@ -210,7 +224,7 @@ class _Writer:
             rows = [
                 replace(row, output=outputs.get(row.key, row.output)) for row in read_shard(self._plan.store, number)
             ]
-            self._digests[number - self._plan.num_shards] = _write_shard(self._plan.store, number, rows)
+            self._digests[number - self._plan.num_shards] = write_shard(self._plan.store, number, rows)
 
     def _earlier_outputs(self, suspects: frozenset[int]) -> dict[str, str]:
         if self._taken is None:
@@ -248,17 +262,17 @@ def _checked(shard_size: int) -> int:
     return shard_size
 
 
-def _write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
-    """Write a shard; returns the SHA-256 of its rows."""
+def write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
+    """Write a shard, for its owner alone where it holds secrets; return the SHA-256 of its rows without these."""
     columns = {name: [getattr(row, name) for row in rows] for name in SHARD_SCHEMA.names}
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=SHARD_SCHEMA), buffer, compression="zstd")
-    store.write(shard_name(number), buffer.getvalue())
+    shown = [row.plain for row in rows]
+    store.write(shard_name(number), buffer.getvalue(), private=shown != rows)
     digest = hashlib.sha256()
-    for row in rows:
-        reference = None if row.reference is None else redact(row.reference)
-        plain = [row.key, redact(row.source), reference, row.output, row.size, row.version]
+    for row in shown:
+        plain = [row.key, row.source, row.reference, row.output, row.size, row.version]
         if row.restored is not None:
-            plain.append(redact(row.restored))
+            plain.append(row.restored)
         digest.update(json.dumps(plain).encode() + b"\n")
     return digest.digest()

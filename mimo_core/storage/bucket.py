@@ -3,7 +3,8 @@
 import asyncio
 import mimetypes
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeVar
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
@@ -182,13 +183,12 @@ class S3Prefix:
 
     def delete_tree(self, folder: str) -> None:
         """Remove every object below `folder`, a thousand in each request."""
-        batch: list[str] = []
-        for entry in self.entries(folder, True, False, ""):
-            batch.append(entry.key)
-            if len(batch) == 1000:
-                self._delete_batch(batch)
-                batch = []
-        if batch:
+        self.delete_many(entry.key for entry in self.entries(folder, True, False, ""))
+
+    def delete_many(self, keys: Iterable[str], /) -> None:
+        """Remove the objects of these keys, a thousand in each request."""
+        left = iter(keys)
+        while batch := list(islice(left, 1000)):
             self._delete_batch(batch)
 
     def _delete_batch(self, keys: list[str]) -> None:

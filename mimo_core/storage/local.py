@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
@@ -165,10 +165,13 @@ class LocalFolder:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def write(self, key: str, data: Data) -> Entry:
-        """Replace the file of `key` at once: readers see the old or the new bytes, whatever dies in between."""
+    def write(self, key: str, data: Data, mode: int = 0o666) -> Entry:
+        """Replace the file of `key` at once: readers see the old or the new bytes, whatever dies in between.
+
+        `mode` are the permissions of the file, less those that the umask takes.
+        """
         path = self._path(key)
-        status = self._placing(path, data, lambda temporary: os.replace(temporary, path))
+        status = self._placing(path, data, lambda temporary: os.replace(temporary, path), mode)
         return entry_of(key, status)
 
     def create(self, key: str, data: Data) -> bool:
@@ -182,7 +185,7 @@ class LocalFolder:
             return False
         return True
 
-    def _placing(self, path: str, data: Data, place: Callable[[str], object]) -> os.stat_result:
+    def _placing(self, path: str, data: Data, place: Callable[[str], object], mode: int = 0o666) -> os.stat_result:
         def act() -> os.stat_result:
             base = self.root
             # A second pass is needed where the folder is not there yet or lies on another device; later ones where
@@ -191,7 +194,7 @@ class LocalFolder:
                 time.sleep(turn and random.uniform(0, 0.001 * turn))
                 temporary = f"{base.rstrip('/')}/{TEMPORARY}/{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex}"
                 try:
-                    with open(self._open_temporary(temporary), "wb", buffering=0) as file:
+                    with open(self._open_temporary(temporary, mode), "wb", buffering=0) as file:
                         rest = memoryview(data)
                         while rest:
                             rest = rest[file.write(rest) :]
@@ -233,14 +236,14 @@ class LocalFolder:
                 break
         return base
 
-    def _open_temporary(self, temporary: str) -> int:
+    def _open_temporary(self, temporary: str, mode: int) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             try:
-                descriptor = os.open(temporary, flags, 0o666)
+                descriptor = os.open(temporary, flags, mode)
             except FileNotFoundError:
                 os.makedirs(os.path.dirname(temporary), exist_ok=True)
-                descriptor = os.open(temporary, flags, 0o666)
+                descriptor = os.open(temporary, flags, mode)
         except OSError as error:
             if is_transient_os_error(error) or isinstance(error, FileNotFoundError):
                 raise
@@ -257,6 +260,20 @@ class LocalFolder:
             return
         except OSError as error:
             raise write_fault(error, path) from None
+
+    def delete_many(self, keys: Iterable[str], /) -> None:
+        """Remove the files of these keys, and the folders below the root that are empty without them."""
+        folders = set()
+        for key in keys:
+            self.delete(key)
+            folders.add(key.rpartition("/")[0])
+        for folder in sorted(folders, key=len, reverse=True):
+            rest = folder
+            # A folder that holds something else, or leads elsewhere, stays.
+            with suppress(OSError):
+                while rest:
+                    os.rmdir(self._path(rest))
+                    rest = rest.rpartition("/")[0]
 
     def delete_tree(self, folder: str) -> None:
         """Remove a folder with all that is in it; a link is removed itself, never what it leads to."""

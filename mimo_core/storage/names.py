@@ -157,8 +157,8 @@ def is_key(key: str) -> bool:
 def safe_key(name: str) -> str:
     """Return the key for a name found in storage: the name itself, or one with what no key may hold percent-escaped.
 
-    `../x.png` becomes `%2E%2E/x.png`, a backslash `%5C`, a byte that is no UTF-8 its `%XX`. Two names may in theory
-    meet in one key; a plan refuses duplicate keys by name.
+    `../x.png` becomes `%2E%2E/x.png`, a backslash `%5C`, a byte that is no UTF-8 its `%XX`, and then a percent sign of
+    the name `%25`: of names that cannot be keys no two share one. A name that is a key by itself may be such a key.
     """
     if is_key(name):
         return name
@@ -171,7 +171,7 @@ def safe_key(name: str) -> str:
             raw = segment.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raw = segment.encode("utf-8", "surrogatepass")
-        text = raw.decode("utf-8", "_mimo_percent")
+        text = raw.replace(b"%", b"%25").decode("utf-8", "_mimo_percent")
         segments.append(text.replace("\\", "%5C").replace("\0", "%00"))
     if _DRIVE.match(segments[0] + "/"):
         segments[0] = segments[0].replace(":", "%3A")

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -101,6 +101,11 @@ class WebFolder:
     def delete(self, key: str) -> None:
         """Refused, as `write`."""
         raise UsageError(f"{self.show(key)}: a web address cannot be written to")
+
+    def delete_many(self, keys: Iterable[str], /) -> None:
+        """Refused, as `write`."""
+        for key in keys:
+            self.delete(key)
 
     def delete_tree(self, folder: str) -> None:
         """Refused, as `write`."""
@@ -306,6 +311,11 @@ class FsspecFolder:
                 self._fs().rm_file(self._path(key))
 
         self._writing(act, key)
+
+    def delete_many(self, keys: Iterable[str], /) -> None:
+        """Remove the files of these keys one by one."""
+        for key in keys:
+            self.delete(key)
 
     def delete_tree(self, folder: str) -> None:
         """Remove everything below `folder`."""

@@ -1,7 +1,7 @@
 """A folder on a disk, in a bucket or on the web, read, written and listed by keys."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -26,6 +26,7 @@ class _Backend(Protocol):
     def write(self, key: str, data: Data, /) -> Entry: ...
     def create(self, key: str, data: Data, /) -> bool: ...
     def delete(self, key: str) -> None: ...
+    def delete_many(self, keys: Iterable[str], /) -> None: ...
     def delete_tree(self, folder: str) -> None: ...
     def remove_leftovers(self, older_than_s: float) -> int: ...
 
@@ -144,8 +145,13 @@ class Store:
         """
         return self._backend.entries(check_key(folder) if folder else "", recursive, folders, start_after)
 
-    def write(self, key: str, data: Data) -> Entry:
-        """Write a file at once and return its size and version: readers see the old or the new bytes, never a part."""
+    def write(self, key: str, data: Data, *, private: bool = False) -> Entry:
+        """Write a file at once and return its size and version: readers see the old or the new bytes, never a part.
+
+        A `private` one is for its owner alone on a local disk (mode 0600); elsewhere that is for whoever gives rights.
+        """
+        if private and isinstance(self._backend, LocalFolder):
+            return self._backend.write(check_key(key), data, 0o600)
         return self._backend.write(check_key(key), data)
 
     def create(self, key: str, data: Data) -> bool:
@@ -170,6 +176,14 @@ class Store:
     def delete(self, key: str) -> None:
         """Remove a file; nothing happens where there is none."""
         self._backend.delete(check_key(key))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove files, as many in a request as the storage takes; local folders that this leaves empty go with them.
+
+        Raises:
+            SystemFailure: some cannot be removed; others may be.
+        """
+        self._backend.delete_many(check_key(key) for key in keys)
 
     def delete_tree(self, folder: str) -> None:
         """Remove a folder below the store and all that is in it; the store itself cannot be removed by it."""

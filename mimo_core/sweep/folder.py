@@ -10,6 +10,7 @@ import pyarrow as pa
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.runs import records
 from mimo_core.runs.folder import NAME as RUN
+from mimo_core.runs.strangers import refuse_strangers
 from mimo_core.storage import Store, redact
 from mimo_core.sweep.cells import FOLDER, Cell, baseline_of
 from mimo_core.sweep.comparison import Difference, paired_difference
@@ -39,7 +40,8 @@ class SweepFolder:
         """Write sweep.json, or go on with the sweep that is there; cells may be added to it.
 
         Raises:
-            UsageError: the folder holds a run, or a sweep whose data sets or options were others.
+            UsageError: the folder holds a run, something of somebody else's, or a sweep whose data sets or options
+                were others.
         """
         self.check(sweep)
         document = {"format": FORMAT, **_redacted(sweep.model_dump(mode="json"))}
@@ -51,6 +53,7 @@ class SweepFolder:
         if known is None:
             if self.store.exists(RUN):
                 raise UsageError(f"{self.store} holds a run; choose another OUTPUT for the sweep")
+            refuse_strangers(self.store)
             return
         asked = _redacted(sweep.model_dump(mode="json"))
         differences = [

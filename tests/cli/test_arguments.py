@@ -169,12 +169,25 @@ def test_a_wrong_file_is_refused_in_words(tmp_path: Path, text: str, message: st
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("argv", [["--wokers", "3"], ["--work", "3"], ["extra"], ["--size"]])
-def test_options_that_do_not_exist_end_with_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--wokers", "3"], "no option is named --wokers; did you mean --workers?"),
+        (["--work=3"], "no option is named --work; did you mean --workers?"),
+        (["extra"], "expected SOURCE OUTPUT and found 1 argument more: extra; was the glob quoted?"),
+    ],
+)
+def test_options_and_arguments_that_there_are_not(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
         parsed("in", "out", *argv)
+    assert str(caught.value) == message
+
+
+def test_an_option_without_its_value_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed("in", "out", "--size")
     assert caught.value.code == USAGE
-    assert argv[0].lstrip("-") in capsys.readouterr().err
+    assert "--size" in capsys.readouterr().err
 
 
 def test_help_tells_every_option_with_its_values(capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +211,9 @@ def test_the_command_names_its_jobs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("mimo ")
     assert main(["restroe"]) == USAGE
-    assert "no job is named 'restroe'; there are restore" in capsys.readouterr().err
+    assert "no job is named 'restroe'; did you mean restore?" in capsys.readouterr().err
+    assert main(["xyz"]) == USAGE
+    assert "no job is named 'xyz'; there are restore" in capsys.readouterr().err
 
 
 def test_a_dry_run_shows_what_would_be_done_and_does_nothing(

@@ -3,7 +3,8 @@
 import pytest
 
 from mimo_core.cli.display import Display, progress_line
-from mimo_core.cli.running import how_to_resume
+from mimo_core.cli.running import attempt, how_to_resume
+from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import RunProgress
 from mimo_core.runs.config import RestoreConfig
 
@@ -58,3 +59,19 @@ def test_the_way_to_resume_does_not_remove_what_is_done() -> None:
     text = how_to_resume("restore", config, ["in", "out", "--mode", "overwrite"])
     assert "without --mode overwrite" in text
     assert "mimo restore in" not in text
+
+
+@pytest.mark.parametrize("progressed", [False, True])
+def test_only_a_run_that_got_somewhere_is_told_that_something_stays(
+    progressed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(display: Display) -> int:
+        if progressed:
+            display.progress(progress())
+        raise SystemFailure(ErrorKind.STORAGE, "the disk is full")
+
+    assert attempt("restore", work, "the same command goes on") == 1
+    told = capsys.readouterr().err
+    assert "mimo restore: the disk is full\n" in told
+    assert told.endswith("Once that is mended: the same command goes on\n")
+    assert ("What is committed stays." in told) == progressed

@@ -139,14 +139,15 @@ def test_a_missing_bucket_and_wrong_credentials_stop_the_run(
 @pytest.mark.s3
 def test_keys_that_only_a_bucket_can_hold_get_safe_keys(s3_bucket: str, s3_env: S3Server) -> None:
     client = s3_env.client()
-    raw = ["C:/drive.png", ".mimo-tmp/x.png", "fine.png"]
+    raw = ["C:/drive.png", ".mimo-tmp/x.png", "fine.png", "%2Emimo-tmp/x.png"]
     for key in raw:
         client.put_object(Bucket=s3_bucket, Key=f"p/{key}", Body=key.encode())
     entries = list(list_images(f"s3://{s3_bucket}/p"))
     found = {entry.key: read_url(entry.source)[0].decode() for entry in entries}
     assert found == {
         "C%3A/drive.png": "C:/drive.png",
-        "%2Emimo-tmp/x.png": ".mimo-tmp/x.png",
+        "%252Emimo-tmp/x.png": ".mimo-tmp/x.png",
+        "%2Emimo-tmp/x.png": "%2Emimo-tmp/x.png",
         "fine.png": "fine.png",
     }
 
@@ -156,6 +157,20 @@ def test_a_backslash_in_a_local_name_is_escaped_in_its_key(tmp_path: Path) -> No
     (entry,) = list_images(str(tmp_path))
     assert entry.key == "back%5Cslash.png"
     assert read_url(entry.source)[0] == b"1"
+
+
+def test_names_that_would_share_a_key_get_one_each(tmp_path: Path) -> None:
+    names = ["back\\slash.png", "back%5Cslash.png", "back%255Cslash.png", "a\\b%5C.png", "a%5Cb\\.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+    found = {entry.key: read_url(entry.source)[0].decode() for entry in list_images(str(tmp_path))}
+    assert found == {
+        "back%25255Cslash.png": "back\\slash.png",
+        "back%5Cslash.png": "back%5Cslash.png",
+        "back%255Cslash.png": "back%255Cslash.png",
+        "a%5Cb%255C.png": "a\\b%5C.png",
+        "a%255Cb%5C.png": "a%5Cb\\.png",
+    }
 
 
 def test_special_files_named_as_images_are_listed(tmp_path: Path) -> None:

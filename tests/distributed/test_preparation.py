@@ -1,11 +1,13 @@
 """Before the first image: what a command is refused for, and what resuming by another one is."""
 
+import os
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from mimo_core.distributed.dry_run import dry_run
 from mimo_core.distributed.preparation import demand_of, plan_run, request_of, resolve
 from mimo_core.distributed.resources import Demand, total_slots
 from mimo_core.errors import UsageError
@@ -13,6 +15,8 @@ from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RestoreConfig
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.plan import read_plan
+from mimo_core.runs.record import Record
+from mimo_core.runs.records import write_part
 from mimo_core.storage import Store
 
 LITE = "golden:mimo-unet-lite"
@@ -73,16 +77,41 @@ def test_another_command_is_refused_by_its_differences(
     assert text.endswith("repeat its options, choose another OUTPUT, or start over with --mode overwrite")
 
 
-def test_overwrite_starts_over_and_takes_only_the_runs_own_files(place: Path) -> None:
+def test_overwrite_starts_over_once_the_new_plan_is_whole(place: Path) -> None:
     start()
     (place / "out" / "images").mkdir()
     (place / "out" / "images" / "a.png").write_text("written by the run")
-    (place / "out" / "images" / "mine.png").write_text("not the run's")
+    before = {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()}
+    (place / "twice.csv").write_text("key,source\na.png,in/a.png\na.png,in/c.png\n")
+    with pytest.raises(UsageError, match=r"'a\.png' occurs twice"):
+        start(source="twice.csv", mode="overwrite")
+    assert {path: path.read_bytes() for path in (place / "out").rglob("*") if path.is_file()} == before
     start(precision="bf16", mode="overwrite")
-    assert [path.name for path in (place / "out" / "images").iterdir()] == ["mine.png"]
+    assert not (place / "out" / "images").exists()
     manifest = RunFolder(Store("out")).manifest()
     assert manifest is not None
     assert manifest.recipe.precision == "bf16"
+    start(precision="bf16")
+
+
+def test_a_source_that_cannot_be_planned_leaves_nothing(place: Path) -> None:
+    (place / "twice.csv").write_text("key,source\na.png,in/a.png\na.png,in/c.png\n")
+    for mode in ("resume", "overwrite"):
+        with pytest.raises(UsageError, match=r"'a\.png' occurs twice"):
+            start(source="twice.csv", mode=mode)
+        assert not [path for path in (place / "out").rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("mode", ["resume", "overwrite", "retry-failed", "extend"])
+@pytest.mark.parametrize("name", ["plan/budget.xlsx", "records/r.csv", "features/f.feature", "report.html", "a/b.txt"])
+def test_what_is_somebody_elses_stays_in_every_mode(place: Path, mode: str, name: str) -> None:
+    file = place / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(UsageError, match=r"holds none|is not empty and no run of this program: it holds "):
+        start(mode=mode)
+    assert [path for path in (place / "out").rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "mine"
 
 
 def test_extend_appends_what_is_new(place: Path) -> None:
@@ -93,6 +122,27 @@ def test_extend_appends_what_is_new(place: Path) -> None:
     plan = read_plan(Store("out"))
     assert plan is not None
     assert [row.key for row in plan.rows()] == ["a.png", "b.jpg", "c.png", "d.png"]
+
+
+@pytest.mark.parametrize("options", [{}, {"limit": 5}, {"shard_size": 4}])
+def test_a_dry_run_counts_as_the_run_does(place: Path, options: dict[str, object]) -> None:
+    def told() -> tuple[int, int]:
+        plan = read_plan(Store("out"))
+        assert plan is not None
+        return plan.num_images, plan.num_shards
+
+    for number in range(20):
+        (place / "in" / f"{number:03d}.png").write_bytes(b"1")
+    would = dry_run(config_of(**options))
+    assert not Path("out").exists()
+    start(**options)
+    assert (would.images, would.shards, would.added) == (*told(), None)
+    for number in range(7):
+        (place / "in" / f"new{number}.png").write_bytes(b"1")
+    would = dry_run(config_of(mode="extend", **options))
+    start(mode="extend", **options)
+    assert (would.images, would.shards) == told()
+    assert would.added == would.images - (5 if "limit" in options else 23)
 
 
 @pytest.mark.parametrize("mode", ["retry-failed", "extend"])
@@ -132,13 +182,6 @@ def test_a_source_of_nothing_is_refused_and_leaves_nothing(place: Path) -> None:
     assert not (place / "out").exists()
 
 
-def test_a_folder_of_somebody_elses_is_refused(place: Path) -> None:
-    (place / "out" / "images").mkdir(parents=True)
-    (place / "out" / "images" / "x.png").write_text("mine")
-    with pytest.raises(UsageError, match=r"holds images/x\.png: choose another OUTPUT, or move it away"):
-        start()
-
-
 def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
     def demand(hardware: Hardware, **options: object):
         config = config_of(**options)
@@ -163,3 +206,69 @@ def test_workers_that_share_gpus_fill_them(monkeypatch: pytest.MonkeyPatch, shar
     # What Ray says of a node with two GPUs, which the machine of the tests need not have.
     monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 2.0}}])
     assert total_slots(Demand(cpus=1, gpus=share)) == workers
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+def sign(signature: str, keys: str = "abcdef") -> None:
+    rows = [
+        f"{key}.png,https://me:{signature}@host/{key}.png?X-Amz-Signature={signature},/sharp/{key}.png" for key in keys
+    ]
+    Path("signed.csv").write_text("key,source,reference\n" + "\n".join(rows) + "\n")
+
+
+def links() -> list[str]:
+    plan = read_plan(Store("out"))
+    assert plan is not None
+    return [row.source.rpartition("=")[2] for row in plan.rows()]
+
+
+def modes() -> set[int]:
+    return {path.stat().st_mode & 0o777 for path in Path("out/plan").glob("shard-*")}
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_plan_with_signed_links_is_its_owners_alone(place: Path) -> None:
+    sign("one")
+    start(source="signed.csv", shard_size=2)
+    assert modes() == {0o600}
+    start(source="signed.csv", shard_size=2, mode="overwrite")
+    assert modes() == {0o600}
+    assert b"one" not in Path("out/plan/plan.json").read_bytes()
+    start(source="in", mode="overwrite")
+    assert modes() == {0o666 & ~umask()}, "a plan without secrets may be read by those who verify the run"
+
+
+def test_a_resumed_run_takes_links_that_were_signed_anew(place: Path) -> None:
+    sign("one")
+    start(source="signed.csv", shard_size=2)
+    failed = [Record(key, "https://host/", "failed", error_kind="not_found") for key in ("c.png", "d.png")]
+    write_part(Store("out"), 1, failed)
+    before = read_plan(Store("out"))
+    sign("two", "abcdefg")
+    assert start(source="signed.csv") == ["4 images got new links from signed.csv"]
+    assert links() == ["two", "two", "one", "one", "two", "two"]
+    assert start(source="signed.csv") == []
+    assert start(source="signed.csv", mode="retry-failed") == ["2 images got new links from signed.csv"]
+    assert links() == ["two"] * 6
+    assert modes() == {0o600}
+    assert read_plan(Store("out")) == before
+
+
+def test_a_list_of_other_images_renews_no_links_and_stops_no_run(place: Path) -> None:
+    sign("one")
+    start(source="signed.csv", shard_size=2)
+    sign("two", "abdcef")
+    told = start(source="signed.csv")
+    assert told[0] == "2 images got new links from signed.csv"
+    assert "cannot be renewed from c.png on" in told[1]
+    assert links() == ["two", "two", "one", "one", "one", "one"]
+    Path("signed.csv").unlink()
+    assert "cannot be renewed: there is nothing at" in start(source="signed.csv")[0]
+    assert links() == ["two", "two", "one", "one", "one", "one"]

@@ -357,16 +357,6 @@ def test_a_run_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         RunFolder(Store(str(tmp_path))).manifest()
 
 
-def test_a_folder_with_anothers_images_is_not_written_into(tmp_path: Path) -> None:
-    folder = RunFolder(Store(str(tmp_path)))
-    (tmp_path / "notes.txt").write_text("mine")
-    folder.refuse_foreign_files()
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / "holiday.jpg").write_text("mine")
-    with pytest.raises(UsageError, match=r"has no run\.json but holds images/holiday\.jpg: choose another OUTPUT"):
-        folder.refuse_foreign_files()
-
-
 # Hardware
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from mimo_core.cli.main import OK, USAGE
+from mimo_core.cli.streams import show
 
 _VERBS = {
     "restore": "the plain float32 loop, the bare session and the whole job, side by side on the same images",
@@ -21,5 +22,5 @@ def main(argv: Sequence[str]) -> int:
     wanted = bool(argv) and argv[0] in ("-h", "--help")
     verbs = "\n".join(f"  {verb:<8} {text}" for verb, text in _VERBS.items())
     text = f"usage: mimo bench VERB [arguments]\n\n{verbs}\n\n`mimo bench VERB --help` shows its arguments."
-    print(text, file=sys.stdout if wanted else sys.stderr)
+    show(text, sys.stdout if wanted else sys.stderr)
     return OK if wanted else USAGE

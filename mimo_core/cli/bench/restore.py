@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.terminal import Terminal
 from mimo_core.errors import UsageError
 from mimo_core.images.scales import FULL
 from mimo_core.runs.config import EngineName, PrecisionName, RestoreConfig
@@ -48,7 +48,7 @@ def _run(config: BenchRestoreConfig) -> int:
     from mimo_core.models.weights import Weights
     from mimo_core.storage import read_url
 
-    console = Console(highlight=False)
+    console = Terminal()
     with tempfile.TemporaryDirectory(prefix="mimo-bench-") as folder:
         job = RestoreConfig(
             source=str(Path(folder) / "list.csv"),

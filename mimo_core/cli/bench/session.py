@@ -1,17 +1,16 @@
 """`mimo bench session`: the latencies of one session by queue depth and batch, as the model zoo prints them."""
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.terminal import tables
 from mimo_core.runs.config import DeviceName, EngineName, PrecisionName, RestoreConfig, parse_size
 from mimo_core.wording import share, size
 
@@ -84,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
         for depth in config.depths.split(",")
     ]
     measured = measure_loads(spec, image, loads)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = tables()
     where = f"{device}, {recipe.threads} threads" if recipe.threads is not None else device
     console.print(f"{recipe.model_name}, {recipe.engine} {recipe.precision} on {where}, 3x{config.size}", markup=False)
     console.print(_table(measured))

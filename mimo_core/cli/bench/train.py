@@ -4,11 +4,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.terminal import Terminal
 from mimo_core.training.train_config import TrainConfig
 from mimo_core.wording import count
 
@@ -38,5 +38,5 @@ def main(argv: Sequence[str]) -> int:
                 loading = loading_rate(mixture, config, crop, threads, _SECONDS)
                 what = f"preparing crops: {count(threads, 'thread')}"
                 table.add_row(what, str(crop), f"{loading:.1f}", f"{loading / network:.2f}")
-    Console(highlight=False).print(table)
+    Terminal().print(table)
     return OK

@@ -1,15 +1,14 @@
 """`mimo bench zoo`: the model zoo's table, every variant in every precision, on one machine in one run."""
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from rich.console import Console
 from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
+from mimo_core.cli.terminal import tables
 from mimo_core.errors import UsageError
 from mimo_core.runs.config import parse_size
 
@@ -63,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     scored = [sample for number, sample in enumerate(samples) if number % step]
     image = resize_bilinear(calibration[0], parse_size(config.size))
     threads = config.threads or usable_cores()
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    console = tables()
     rows = list(
         measure(
             _subjects(config.weights),

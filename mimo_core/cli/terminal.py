@@ -1,0 +1,29 @@
+"""Consoles on which no text can steer the terminal."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from mimo_core.cli.streams import plain
+
+
+class Terminal(Console):
+    """A console on which no text can steer the terminal, that of tables included.
+
+    Args:
+        options: as of `rich.console.Console`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text as it may be shown, with its markup."""
+        return super().render_str(plain(text), **options)
+
+
+def tables() -> Terminal:
+    """Return a console for tables; where there is no terminal, lines are not folded at 80 columns."""
+    return Terminal(width=None if sys.stdout.isatty() else 200)
