@@ -20,7 +20,8 @@ from mimo_core.distributed.runtime import (
     refuse_unseen_source,
     tune_on_a_node,
 )
-from mimo_core.distributed.workers.pool import PoolOptions, WorkerPool
+from mimo_core.distributed.workers.options import PoolOptions
+from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.distributed.workers.ray_scheduler import RayScheduler
 from mimo_core.distributed.workers.scheduler import Scheduler
 from mimo_core.distributed.workers.worker import WorkerSetup

@@ -12,7 +12,8 @@ from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
 from mimo_core.distributed.preparation import Prepared
 from mimo_core.distributed.workers.isolation import quarantine_reason
-from mimo_core.distributed.workers.pool import Quarantined, WorkerPool
+from mimo_core.distributed.workers.options import Quarantined
+from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.engines import Telemetry
 from mimo_core.errors import MimoError
 from mimo_core.inference.fault_hook import Faults

@@ -17,7 +17,10 @@ class WorkerHandle:
         worker: what calls go to.
         demand: what it takes.
         ready: the call that its `WorkerInfo` or failure answers.
-        info: where it is, once it is ready.
+        here: the call that its host answers as soon as its process runs; None afterwards.
+        host: where it is, once its process runs, and
+        opening_since: since when it opens its session there.
+        info: where it is in full, once it is ready.
         tasks: what it works on, by the calls that the results answer.
         snapshot: what it last said of itself.
         reported: images in the results that came back.
@@ -31,6 +34,9 @@ class WorkerHandle:
     worker: Worker
     demand: Demand
     ready: Call
+    here: Call | None = None
+    host: str | None = None
+    opening_since: float = 0.0
     info: WorkerInfo | None = None
     tasks: dict[Call, Task] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -45,8 +51,8 @@ class WorkerHandle:
     def calls(self) -> list[Call]:
         """The calls that an answer may still come to."""
         ready = [self.ready] if self.info is None else []
-        poll = [self.poll] if self.poll is not None else []
-        return [*ready, *poll, *(call for call in self.tasks if call not in self.lost_calls)]
+        asked = [call for call in (self.here, self.poll) if call is not None]
+        return [*ready, *asked, *(call for call in self.tasks if call not in self.lost_calls)]
 
     @property
     def has_suspect(self) -> bool:
@@ -56,4 +62,5 @@ class WorkerHandle:
     @property
     def place(self) -> str:
         """Where it is, in words."""
-        return f"on {self.info.host}" if self.info is not None else "while starting"
+        where = f"on {self.host}" if self.host is not None else ""
+        return where if self.info is not None else f"{where} while starting".strip()

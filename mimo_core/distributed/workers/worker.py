@@ -2,7 +2,9 @@
 
 import os
 import platform
+import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 
@@ -58,7 +60,7 @@ class WorkerInfo:
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=_GROUPS)  # type: ignore[call-overload]
 class WorkerActor:
-    """Opens its session when made; a failure to do so is the error of `ready`."""
+    """Opens its session when it is asked whether it is ready; a failure to do so is the answer."""
 
     def __init__(
         self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None = None
@@ -70,7 +72,9 @@ class WorkerActor:
         self._decoded: DecodedImages | None = None
         self._extractor: FeatureExtractor | None = None
         self._extracting: tuple[object, ...] = ()
-        self._begin(setup, weights, inception)
+        # Not here: nothing would tell where a worker is that hangs while it opens its session.
+        self._to_begin: tuple[Any, ...] | None = (setup, weights, inception)
+        self._beginning = threading.Lock()
 
     def _begin(self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None) -> None:
         try:
@@ -136,8 +140,17 @@ class WorkerActor:
         return self._info()
 
     @ray.method(concurrency_group="control")
+    def here(self) -> str:
+        """Return the name of the host."""
+        return platform.node()
+
+    @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo | tuple[ErrorKind, str]:
         """Return where the worker is once its session is open, or the failure that kept it from opening."""
+        with self._beginning:
+            if self._to_begin is not None:
+                self._begin(*self._to_begin)
+                self._to_begin = None
         return self._info()
 
     def _info(self) -> WorkerInfo | tuple[ErrorKind, str]:
