@@ -74,8 +74,8 @@ def every_row(number: int, rows: int = 3) -> list[tuple[int, int]]:
     return [(shard, row) for shard in range(number) for row in range(rows)]
 
 
-def in_flight(shard: int, row: int, seconds: float = 0.0) -> Snapshot:
-    return Snapshot((InFlight(shard, row, f"{shard}/{row}", "infer", seconds),))
+def in_flight(shard: int, row: int, seconds: float = 0.0, stage: str = "infer") -> Snapshot:
+    return Snapshot((InFlight(shard, row, f"{shard}/{row}", stage, seconds),))
 
 
 def first_worker(script: Callable[[FakeWorker], None]) -> Callable[[FakeWorker], None]:
@@ -221,10 +221,55 @@ def test_an_image_that_hangs_twice_is_quarantined_and_its_neighbours_go_on() -> 
         worker.answers, worker.snapshots = answer, snapshot
 
     trial = Trial(1, script).run(shards(3))
-    assert [(one.task.shard, one.task.rows, one.hung) for one in trial.quarantined] == [(0, (1,), True)]
+    assert [(one.task.shard, one.task.rows, one.kind) for one in trial.quarantined] == [(0, (1,), ErrorKind.TIMEOUT)]
     assert trial.rows_done == [row for row in every_row(3) if row != (0, 1)]
     assert all("on 0/1; it is replaced" in line for line in trial.said)
     assert len(trial.said) == 2
+
+
+def waiting_for_storage(worker: FakeWorker, rows: set[tuple[int, int]]) -> None:
+    """Let a worker come to no end with these rows, and say that it is reading them."""
+    begun: dict[tuple[int, int], float] = {}
+
+    def held() -> list[tuple[int, int]]:
+        given = [(task.shard, row) for task in worker.tasks for row in task.rows]
+        return [one for one in given if one in rows]
+
+    def answer(task: Task) -> Any:
+        return None if any((task.shard, row) in rows for row in task.rows) else restored(task)
+
+    def snapshot() -> Snapshot:
+        now = worker.scheduler.now
+        stuck = [(one, now - begun.setdefault(one, now)) for one in held()]
+        return Snapshot(tuple(InFlight(*one, f"{one[0]}/{one[1]}", "read", seconds) for one, seconds in stuck))
+
+    worker.answers, worker.snapshots = answer, snapshot
+
+
+def test_an_image_that_waits_for_its_storage_does_not_hang() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.seconds = 5 * TIMEOUT
+        worker.snapshots = lambda: in_flight(0, 0, worker.scheduler.now, "read")
+
+    trial = Trial(1, script).run(shards(1))
+    assert trial.rows_done == every_row(1)
+    assert trial.said == []
+
+
+def test_a_file_that_is_read_without_end_is_laid_to_the_storage() -> None:
+    trial = Trial(2, lambda worker: waiting_for_storage(worker, {(0, 1)})).run(shards(2000))
+    assert [(one.task.rows, one.kind) for one in trial.quarantined] == [((1,), ErrorKind.STORAGE)]
+    assert trial.rows_done == [row for row in every_row(2000) if row != (0, 1)]
+    assert all("s on 0/1; it is replaced" in line for line in trial.said)
+
+
+def test_a_storage_that_stalls_for_all_ends_the_run_and_blames_no_image() -> None:
+    trial = Trial(2, lambda worker: waiting_for_storage(worker, set(every_row(10))))
+    with pytest.raises(SystemFailure, match=r"the storage has stalled: .* and nothing else was finished") as caught:
+        trial.run(shards(10))
+    assert caught.value.kind is ErrorKind.STORAGE
+    assert trial.quarantined == []
+    assert trial.scheduler.now < 700
 
 
 # Lost connections
@@ -475,7 +520,7 @@ def test_poison_images_are_quarantined_and_every_other_is_done() -> None:
     found = sorted((one.task.shard, *one.task.rows) for one in trial.quarantined)
     assert found == sorted(bad)
     assert trial.rows_done == [row for row in every_row(5, rows=8) if row not in bad]
-    assert not any(one.hung for one in trial.quarantined)
+    assert {one.kind for one in trial.quarantined} == {ErrorKind.CRASHED_WORKER}
 
 
 def test_a_suspect_is_alone_with_its_worker() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from inprocess import run
 from s3_proxy import Handler, proxy, slow_down
 from test_storage_s3 import presigned
 
-from mimo_core.errors import ErrorKind, ImageError
-from mimo_core.storage import Retries, Store, read_url
+from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
+from mimo_core.storage import Retries, Store, persistence, read_url, s3_client
 
 pytestmark = pytest.mark.s3
 
@@ -99,6 +100,35 @@ def test_an_object_that_arrives_damaged_once_is_read_again(
     with proxy(s3_env, monkeypatch, meddle):
         assert store.read("rotten") == DATA
     assert met
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_stall_is_told_from_that_of_the_whole_server(
+    s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    """Neither takes longer than the storage is waited for, and neither is a hanging image."""
+    monkeypatch.setattr(s3_client, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(persistence, "_PROBE_SECONDS", 0.3)
+    over = threading.Event()
+
+    def meddle(handler: Handler, number: int) -> bool:
+        if not whole and not reading(handler, "/rotten"):
+            return False
+        over.wait(60)
+        handler.drop()
+        return True
+
+    store = Store(f"s3://{s3_bucket}/x", retries=QUICK)
+    store.write("rotten", DATA)
+    with proxy(s3_env, monkeypatch, meddle):
+        try:
+            with pytest.raises(MimoError) as caught:
+                store.read("rotten")
+        finally:
+            over.set()
+    assert isinstance(caught.value, SystemFailure if whole else ImageError)
+    assert caught.value.kind is ErrorKind.STORAGE
+    assert ("cannot be reached" if whole else "though the server answers") in str(caught.value)
 
 
 def test_an_object_in_several_parts_is_read_without_an_md5(s3_bucket: str, s3_env: S3Server) -> None:

@@ -162,7 +162,7 @@ class Execution:
         """Record an image that kills or hangs every worker that it is given to."""
         (index,) = quarantined.task.rows
         row = self._plan.shard(quarantined.task.shard)[index]
-        kind, message = quarantine_reason(hung=quarantined.hung)
+        kind, message = quarantined.kind, quarantine_reason(quarantined.kind)
         record = Record(
             key=row.key,
             source=row.source,

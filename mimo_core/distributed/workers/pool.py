@@ -17,6 +17,7 @@ from mimo_core.distributed.workers.scheduler import (
     WorkerDiedError,
     WorkerUnreachableError,
 )
+from mimo_core.distributed.workers.stalls import Stalls, blame
 from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
@@ -69,6 +70,7 @@ class WorkerPool:
         self._last_notice: float | None = None
         self._short = False
         self._left_out = LeftOut()
+        self._stalls = Stalls(options.timeout, options.patience, clock())
         self._failed_since_success = False
         self._stuck_openings = 0
         self.failed_starts: list[str] = []
@@ -201,6 +203,7 @@ class WorkerPool:
             self._deaths_without_progress = 0
             self._failed_since_success = False
             self._left_out.forgive(handle.host)
+            self._stalls.progress(self._clock())
             del handle.tasks[call]
             handle.reported += len(result.records)
             yield result
@@ -236,6 +239,7 @@ class WorkerPool:
     def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
         if snapshot.finished > handle.snapshot.finished:
             self._deaths_without_progress = 0
+            self._stalls.progress(self._clock())
         handle.poll = None
         handle.snapshot = snapshot
         handle.answered = self._clock()
@@ -281,7 +285,7 @@ class WorkerPool:
         self._say(f"a worker died {handle.place}; its images are tried again")
         for task in handle.tasks.values():
             in_flight = frozenset(one.row for one in handle.snapshot.in_flight if one.shard == task.shard)
-            yield from self._retry(task, after_death(task, in_flight), hung=False)
+            yield from self._retry(task, after_death(task, in_flight), ErrorKind.CRASHED_WORKER)
 
     def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
         """Retry the tasks of a worker that was lost with its node."""
@@ -300,9 +304,9 @@ class WorkerPool:
                 )
             self._queue(retry)
 
-    def _retry(self, task: Task, retries: list[Task] | None, *, hung: bool) -> Iterator[Quarantined]:
+    def _retry(self, task: Task, retries: list[Task] | None, kind: ErrorKind) -> Iterator[Quarantined]:
         if retries is None:
-            yield Quarantined(task, hung)
+            yield Quarantined(task, kind)
         for one in retries or ():
             self._queue(one)
 
@@ -359,19 +363,21 @@ class WorkerPool:
         if handle.unreachable_since is not None:
             return
         silent = now - handle.answered > self._options.timeout
-        stuck = [one for one in handle.snapshot.in_flight if one.seconds > self._options.timeout]
+        stuck = self._stalls.stuck(handle.snapshot)
         if not stuck and not (silent and handle.tasks):
             return
+        self._stalls.judge(stuck, now)
         names = ", ".join(one.key for one in stuck[:3]) or "nothing it would tell"
-        self._say(f"a worker made no progress for {self._options.timeout:g} s on {names}; it is replaced")
+        seconds = min((one.seconds for one in stuck), default=self._options.timeout)
+        self._say(f"a worker made no progress for {seconds:.0f} s on {names}; it is replaced")
         self._drop(handle)
         for task in handle.tasks.values():
-            rows = frozenset(one.row for one in stuck if one.shard == task.shard)
-            if rows:
-                retries = after_hang(task, rows)
+            theirs = [one for one in stuck if one.shard == task.shard]
+            if theirs:
+                retries = after_hang(task, frozenset(one.row for one in theirs))
             else:
                 retries = after_death(task, frozenset()) if not stuck else [task]
-            yield from self._retry(task, retries, hung=True)
+            yield from self._retry(task, retries, blame(theirs))
 
     def _report_shortage(self, now: float) -> None:
         patience = _FIRST_NOTICE_SECONDS if self._short else _START_SECONDS
