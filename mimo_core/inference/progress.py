@@ -21,11 +21,15 @@ class InFlight:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a pipeline at one moment, small enough to be asked for every half second."""
+    """The state of a pipeline at one moment, small enough to be asked for every half second.
+
+    `waiting` is the storage that its process waits for because it does not answer, if there is one.
+    """
 
     in_flight: tuple[InFlight, ...] = ()
     finished: int = 0
     failed: int = 0
+    waiting: str | None = None
 
 
 class ProgressBoard:

@@ -57,7 +57,7 @@ class Retries:
     def wait(self, attempt: int) -> float:
         """Return seconds to wait after the failed attempt number `attempt` (from 0)."""
         # Jitter keeps hundreds of workers that met the same outage from returning in the same instant.
-        return min(self.first_s * 2.0**attempt, self.cap_s) * random.uniform(0.5, 1.0)
+        return min(self.first_s * 2.0 ** min(attempt, 30), self.cap_s) * random.uniform(0.5, 1.0)
 
     def call(self, act: Callable[[], T], transient: Callable[[BaseException], bool]) -> T:
         """Run `act`, again after every transient failure, until the attempts are used up; then its error is raised."""

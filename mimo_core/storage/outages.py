@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PATIENCE_SECONDS = 300.0
-
 _lock = threading.Lock()
 _waits: dict[str, int] = {}
 _since: dict[str, float] = {}
 _listeners: list[Callable[[str], None]] = []
-_patience = PATIENCE_SECONDS
+# Who only looks at a run need not wait for its storage; a run sets this for its driver and its workers.
+_patience = 0.0
 
 
 def set_patience(seconds: float) -> None:
@@ -26,13 +25,16 @@ def patience() -> float:
 
 
 @contextmanager
-def told(say: Callable[[str], None]) -> Iterator[None]:
-    """Tell in words, on whatever thread it happens, what storage is waited for and when it is back."""
+def patient(seconds: float, say: Callable[[str], None]) -> Iterator[None]:
+    """Wait so long during the block, and tell in words, on whatever thread, what is waited for and when it is back."""
+    before = _patience
+    set_patience(seconds)
     _listeners.append(say)
     try:
         yield
     finally:
         _listeners.remove(say)
+        set_patience(before)
 
 
 def waited_for() -> str | None:

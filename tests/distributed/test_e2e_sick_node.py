@@ -17,7 +17,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("what", ["credentials"])
+@pytest.mark.parametrize("what", ["credentials", "endpoint"])
 def test_a_sick_node_does_not_end_the_run(
     runs: Runs, tmp_path: Path, s3_bucket: str, s3_env: S3Server, what: str
 ) -> None:

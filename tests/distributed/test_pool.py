@@ -272,6 +272,61 @@ def test_a_storage_that_stalls_for_all_ends_the_run_and_blames_no_image() -> Non
     assert trial.scheduler.now < 700
 
 
+def waits_while(worker: FakeWorker, away: Callable[[float], bool]) -> None:
+    """Let a worker finish nothing, and say what it waits for, as long as its storage is away."""
+    worker.answers = lambda task: None if away(worker.scheduler.now) else restored(task)
+    worker.snapshots = lambda: Snapshot(waiting="s3://b" if away(worker.scheduler.now) else None)
+
+
+def test_a_node_from_which_the_storage_does_not_answer_is_left_out_while_it_serves_others() -> None:
+    """It would go on waiting for minutes, with tasks that others could do."""
+    trial = Trial(2, first_worker(lambda worker: waits_while(worker, lambda now: True))).run(shards(60))
+    assert trial.rows_done == every_row(60)
+    assert trial.scheduler.now < 70
+    assert trial.said == [
+        "a worker on host-0 waits for s3://b, which does not answer",
+        "a worker on host-0 cannot use the storage: s3://b does not answer there; it is left out for 30 s; "
+        "its 2 shards go to others",
+        "no worker waits for s3://b any more",
+    ]
+
+
+def test_an_outage_that_all_wait_for_leaves_nobody_out() -> None:
+    def script(worker: FakeWorker) -> None:
+        waits_while(worker, lambda now: False)
+        worker.snapshots = lambda: Snapshot(waiting="s3://b" if 10 < worker.scheduler.now < 100 else None)
+        worker.answers = lambda task: slow(worker, task)
+
+    def slow(worker: FakeWorker, task: Task) -> TaskResult:
+        # What is begun before the outage comes to its end after it.
+        worker.seconds = 95.0 if 5 < worker.scheduler.now < 100 else 1.0
+        return restored(task)
+
+    trial = Trial(3, script).run(shards(60))
+    assert trial.rows_done == every_row(60)
+    assert len(trial.scheduler.workers) == 3
+    assert trial.said == [
+        "a worker on host-2 waits for s3://b, which does not answer",
+        "no worker waits for s3://b any more",
+    ]
+
+
+def test_who_notices_last_that_a_storage_is_back_is_not_left_out() -> None:
+    def script(worker: FakeWorker) -> None:
+        back = 30.0 if worker.number == 0 else 20.0
+        waits_while(worker, lambda now: 2 < now < back)
+        worker.answers = lambda task: later(worker, task, back)
+
+    def later(worker: FakeWorker, task: Task, back: float) -> TaskResult:
+        worker.seconds = back - worker.scheduler.now + 1 if worker.scheduler.now < back else 1.0
+        return restored(task)
+
+    trial = Trial(2, script).run(shards(80))
+    assert trial.rows_done == every_row(80)
+    assert len(trial.scheduler.workers) == 2
+    assert not any("left out" in line for line in trial.said)
+
+
 # Lost connections
 
 

@@ -7,6 +7,7 @@ from mimo_core.distributed.workers.scheduler import Call, Worker
 from mimo_core.distributed.workers.worker import WorkerInfo
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
+from mimo_core.wording import count
 
 
 @dataclass(eq=False)
@@ -28,6 +29,9 @@ class WorkerHandle:
         polled: when it was, in seconds of the pool's clock, as all times here.
         answered: when it last answered.
         lost_calls: calls whose answers were lost.
+        waiting_since: since when it waits for a storage that does not answer, None while it does not, and
+        waited_until: when it last ceased to.
+        progressed: when it last finished an image.
         unreachable_since: since when it cannot be reached; None while it can.
     """
 
@@ -45,6 +49,9 @@ class WorkerHandle:
     polled: float = 0.0
     answered: float = 0.0
     lost_calls: set[Call] = field(default_factory=set)
+    waiting_since: float | None = None
+    waited_until: float = 0.0
+    progressed: float = 0.0
     unreachable_since: float | None = None
 
     @property
@@ -64,3 +71,9 @@ class WorkerHandle:
         """Where it is, in words."""
         where = f"on {self.host}" if self.host is not None else ""
         return where if self.info is not None else f"{where} while starting".strip()
+
+    @property
+    def tasks_go_on(self) -> str:
+        """What becomes of its tasks when it is given up, in words that end a sentence."""
+        shards = len(self.tasks)
+        return f"; its {count(shards, 'shard')} {'goes' if shards == 1 else 'go'} to others" if shards else ""

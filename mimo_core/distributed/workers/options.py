@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from mimo_core.distributed.resources import Demand
 from mimo_core.errors import ErrorKind
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.storage.outages import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -30,4 +29,4 @@ class PoolOptions:
     maximum: int | None
     demand: Demand
     timeout: float
-    patience: float = PATIENCE_SECONDS
+    patience: float = 300.0

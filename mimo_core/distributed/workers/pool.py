@@ -18,11 +18,12 @@ from mimo_core.distributed.workers.scheduler import (
     WorkerUnreachableError,
 )
 from mimo_core.distributed.workers.stalls import Stalls, blame
+from mimo_core.distributed.workers.waits import Waits
 from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.wording import count, first_line
+from mimo_core.wording import first_line
 
 POLL_SECONDS = 0.5
 _GROW_SECONDS = 2.0
@@ -70,6 +71,7 @@ class WorkerPool:
         self._last_notice: float | None = None
         self._short = False
         self._left_out = LeftOut()
+        self._waits = Waits(say)
         self._stalls = Stalls(options.timeout, options.patience, clock())
         self._failed_since_success = False
         self._stuck_openings = 0
@@ -203,7 +205,8 @@ class WorkerPool:
             self._deaths_without_progress = 0
             self._failed_since_success = False
             self._left_out.forgive(handle.host)
-            self._stalls.progress(self._clock())
+            handle.progressed = self._clock()
+            self._stalls.progress(handle.progressed)
             del handle.tasks[call]
             handle.reported += len(result.records)
             yield result
@@ -233,16 +236,18 @@ class WorkerPool:
         self._workers.remove(handle)
         self._failed_since_success = True
         seconds = self._left_out.add(handle, self._clock())
-        self._say(f"a worker {handle.place} {what}: {failure}; it is left out for {seconds:g} s{_passed_on(handle)}")
+        self._say(f"a worker {handle.place} {what}: {failure}; it is left out for {seconds:g} s{handle.tasks_go_on}")
         self._queue_unblamed(handle, failure)
 
     def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
         if snapshot.finished > handle.snapshot.finished:
             self._deaths_without_progress = 0
-            self._stalls.progress(self._clock())
+            handle.progressed = self._clock()
+            self._stalls.progress(handle.progressed)
         handle.poll = None
         handle.snapshot = snapshot
         handle.answered = self._clock()
+        self._waits.note(handle, handle.answered)
         handle.unreachable_since = None
         if handle.lost_calls:
             # The worker lives, but the answers that were lost do not come again.
@@ -289,7 +294,7 @@ class WorkerPool:
 
     def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
         """Retry the tasks of a worker that was lost with its node."""
-        self._say(f"a worker was lost with its node ({handle.place}){_passed_on(handle)}")
+        self._say(f"a worker was lost with its node ({handle.place}){handle.tasks_go_on}")
         self._queue_unblamed(handle, error)
 
     def _queue_unblamed(self, handle: WorkerHandle, error: Exception | None) -> None:
@@ -337,7 +342,12 @@ class WorkerPool:
             if handle.poll is None and now - handle.polled >= POLL_SECONDS:
                 handle.poll = handle.worker.snapshot()
                 handle.polled = now
-            yield from self._replace_if_hung(handle, now)
+            if self._waits.shut_out(handle, self._workers, now):
+                reason = f"{handle.snapshot.waiting} does not answer there"
+                self._leave_out(handle, "cannot use the storage", SystemFailure(ErrorKind.STORAGE, reason))
+            else:
+                yield from self._replace_if_hung(handle, now)
+        self._waits.tell(self._workers)
         self._report_shortage(now)
 
     def _replace_if_stuck_opening(self, handle: WorkerHandle, now: float) -> None:
@@ -388,9 +398,3 @@ class WorkerPool:
         if self._last_notice is None or now - self._last_notice >= _NOTICE_SECONDS:
             self._last_notice = now
             self._say(self._scheduler.describe_shortage(self._options.demand))
-
-
-def _passed_on(handle: WorkerHandle) -> str:
-    """Return what becomes of a worker's tasks, in words."""
-    shards = len(handle.tasks)
-    return f"; its {count(shards, 'shard')} {'goes' if shards == 1 else 'go'} to others" if shards else ""

@@ -23,6 +23,7 @@ from mimo_core.metrics.fid.inception import Inception
 from mimo_core.models.weights import Weights
 from mimo_core.runs.recipe import Recipe
 from mimo_core.storage import Store
+from mimo_core.storage.outages import set_patience
 
 # Two tasks at a worker, so that reading the next shard overlaps computing this one, and one thread to spare.
 SLOTS = 2
@@ -35,7 +36,8 @@ _GROUPS = {"work": SLOTS + 1, "control": 2}
 class WorkerSetup:
     """What every worker of a run is made from, besides its networks, which travel once through the object store.
 
-    `decoded` is how many bytes of decoded images it keeps for the runs to come; 0 for none.
+    `decoded` is how many bytes of decoded images it keeps for the runs to come, 0 for none; `patience` for how many
+    seconds it waits for a storage that does not answer.
     """
 
     store: Store
@@ -46,6 +48,7 @@ class WorkerSetup:
     vacc_python: str | None = None
     faults: Faults = field(default_factory=Faults)
     decoded: int = 0
+    patience: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class WorkerActor:
         self._beginning = threading.Lock()
 
     def _begin(self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None) -> None:
+        set_patience(setup.patience)
         try:
             if setup.probe is not None and not setup.store.exists(setup.probe):
                 raise SystemFailure(
