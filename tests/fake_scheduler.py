@@ -29,27 +29,41 @@ class FakeWorker:
         number: from 0 in the order of starting.
         tasks: what it was given.
         seconds: how long a task takes.
+        lands: how long it takes until its process runs, None for ever.
         starts: how long it takes to be ready, None for ever, and
         failure: what keeps it from becoming so.
         answers: what it makes of a task; by default a result with a record a row.
         snapshots: what it tells of itself; an error is raised to the pool; None: it does not answer.
-        node: where it is.
+        node, host: where it is.
     """
 
     number: int
     scheduler: "FakeScheduler"
     tasks: list[Task] = field(default_factory=list)
     seconds: float = 1.0
+    lands: float | None = 0.0
     starts: float | None = 1.0
     failure: tuple[ErrorKind, str] | None = None
     answers: Callable[[Task], Any] = lambda task: restored(task)
     snapshots: Callable[[], Any] = Snapshot
     node: str = "node"
+    host: str = ""
     killed: bool = False
     released: bool = False
+    waits: bool = False
+    landing: FakeCall | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its host."""
+        return self.host or f"host-{self.number}"
+
+    def here(self) -> FakeCall:
+        self.landing = self.scheduler.call(None if self.waits else self.lands, self.name)
+        return self.landing
 
     def ready(self) -> FakeCall:
-        info = WorkerInfo(self.node, f"host-{self.number}", 1000 + self.number, "fake")
+        info = WorkerInfo(self.node, self.name, 1000 + self.number, "fake")
         return self.scheduler.call(self.starts, self.failure or info)
 
     def process(self, task: Task) -> FakeCall:
@@ -90,6 +104,7 @@ class FakeScheduler:
         self.workers.append(worker)
         ready = worker.ready()
         if full:
+            worker.waits = True
             ready.at = None
             self._queue.append((worker, ready))
         return Started(worker, demand, ready)
@@ -105,6 +120,8 @@ class FakeScheduler:
         while self._queue and len(self.alive) - len(self._queue) < self.slots:
             worker, ready = self._queue.pop(0)
             ready.at = None if worker.starts is None else self.now + worker.starts
+            if worker.landing is not None and worker.lands is not None:
+                worker.landing.at = self.now + worker.lands
         due = [call.at for call in calls if call.at is not None]
         soonest = min(due, default=self.now + timeout)
         self.now = max(self.now, min(soonest, self.now + timeout))

@@ -20,7 +20,8 @@ from mimo_core.distributed.runtime import (
     refuse_unseen_source,
     tune_on_a_node,
 )
-from mimo_core.distributed.workers.pool import PoolOptions, WorkerPool
+from mimo_core.distributed.workers.options import PoolOptions
+from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.distributed.workers.ray_scheduler import RayScheduler
 from mimo_core.distributed.workers.scheduler import Scheduler
 from mimo_core.distributed.workers.worker import WorkerSetup
@@ -38,6 +39,7 @@ from mimo_core.runs.plan import Plan, read_plan
 from mimo_core.runs.records import scan
 from mimo_core.runs.replacement import discard_replacement
 from mimo_core.storage import Store
+from mimo_core.storage.outages import patient
 from mimo_core.wording import count
 
 
@@ -105,6 +107,11 @@ def run(config: RunConfig, observer: Observer, cluster: Cluster | None = None) -
     """
     # Here, so that a malformed value is refused at once.
     faults = Faults.from_environment()
+    with patient(config.patience, observer.say):
+        return _run(config, observer, cluster, faults)
+
+
+def _run(config: RunConfig, observer: Observer, cluster: Cluster | None, faults: Faults) -> Outcome:
     folder = RunFolder(Store(config.output))
     request = request_of(config, folder)
     if config.mode == "resume" and (plan := _finished(request, folder)) is not None:
@@ -177,12 +184,14 @@ def _work(
         vacc_python=config.vacc_python,
         faults=faults,
         decoded=_decoded_bytes(resolved.hardware) if cluster.keeps_decoded else 0,
+        patience=config.patience,
     )
     options = PoolOptions(
         min(minimum, plan.num_shards),
         min(maximum, plan.num_shards) if maximum is not None else plan.num_shards,
         prepared.demand,
         config.timeout,
+        config.patience,
     )
     observer.say(describe(prepared, chosen=config.weights is not None or resolved.manifest is not None))
     networks = tuple(ray.put(network) for network in (resolved.weights, resolved.inception))

@@ -92,6 +92,13 @@ class ImageFiles:
         data, entry = read_url(url)
         return Fetched(url, entry, data)
 
+    def read_again(self, file: Fetched) -> Fetched | None:
+        """Return a file that could not be decoded as it is when it is read once more; None where it is the same."""
+        data, entry = read_url(file.url)
+        if entry.version != file.entry.version or data == file.data:
+            return None
+        return Fetched(file.url, entry, data)
+
     def decode(self, file: Fetched) -> Image:
         """Return the image of a file.
 

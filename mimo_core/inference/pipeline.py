@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mimo_core.engines import Monitored, Session, SessionHost, SessionSpec, Telemetry
@@ -26,6 +26,7 @@ from mimo_core.runs.plan import PlanRow, read_shard
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.storage import Store
+from mimo_core.storage.outages import waited_for
 
 if TYPE_CHECKING:
     from mimo_core.metrics.fid.extractor import FeatureExtractor
@@ -180,7 +181,7 @@ class Pipeline:
 
     def snapshot(self) -> Snapshot:
         """Return what is going on, at any time and from any thread."""
-        return self._board.snapshot()
+        return replace(self._board.snapshot(), waiting=waited_for())
 
     def close(self) -> None:
         """Finish what was submitted, then give the session back if it is its own."""

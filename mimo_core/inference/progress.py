@@ -21,11 +21,15 @@ class InFlight:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a pipeline at one moment, small enough to be asked for every half second."""
+    """The state of a pipeline at one moment, small enough to be asked for every half second.
+
+    `waiting` is the storage that its process waits for because it does not answer, if there is one.
+    """
 
     in_flight: tuple[InFlight, ...] = ()
     finished: int = 0
     failed: int = 0
+    waiting: str | None = None
 
 
 class ProgressBoard:
@@ -39,9 +43,13 @@ class ProgressBoard:
 
     @contextmanager
     def stage(self, name: str, shard: int, keys: Mapping[int, str]) -> Iterator["Stopwatch"]:
-        """Mark images (keys by row) as being in the stage for the duration of the block, and time it."""
+        """Mark images (keys by row) as being in the stage for the duration of the block, and time it.
+
+        Where it interrupts another stage, that one begins anew afterwards.
+        """
         begun = time.monotonic()
         with self._lock:
+            interrupted = {row: self._active[shard, row] for row in keys if (shard, row) in self._active}
             for row, key in keys.items():
                 self._active[shard, row] = (key, name, begun)
         watch = Stopwatch()
@@ -52,6 +60,8 @@ class ProgressBoard:
             with self._lock:
                 for row in keys:
                     self._active.pop((shard, row), None)
+                for row, (key, earlier, _) in interrupted.items():
+                    self._active[shard, row] = (key, earlier, time.monotonic())
 
     def tick(self, shard: int, keys: Mapping[int, str]) -> None:
         """Note progress inside a long stage (one more tile), so that it does not pass for a hang."""

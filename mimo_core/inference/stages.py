@@ -125,14 +125,14 @@ class Stages:
             self._insist_on_scores(problem)
             made = self._read_restored(row)
         with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
-            image = self._files.decode(file)
+            image = self._decode(task, index, row, file)
             if self._recipe.saves_images:
                 codecs.check_encodable(image, _container(row.output, image))
             pixels = self._sized(codecs.model_input(image))
             reference = None
             if sharp is not None:
                 try:
-                    reference = self._sized(codecs.model_input(self._files.decode(sharp)))
+                    reference = self._sized(codecs.model_input(self._decode(task, index, row, sharp)))
                 except ImageError as error:
                     problem = Problem(error.kind, f"the reference cannot be decoded: {error}")
             if reference is not None and reference.shape != pixels.shape:
@@ -143,7 +143,7 @@ class Stages:
                 )
                 reference = None
             self._insist_on_scores(problem)
-            given = self._given(made, pixels) if made is not None else None
+            given = self._given(task, index, row, made, pixels) if made is not None else None
         return Loaded(
             image, pixels, reference, given, problem, file.nbytes, reading.milliseconds, decoding.milliseconds
         )
@@ -253,6 +253,17 @@ class Stages:
             **self._constant,
         )
 
+    def _decode(self, task: Task, index: int, row: PlanRow, file: Fetched) -> codecs.Image:
+        """Decode a file; what seems damaged is read once more, for it may have been damaged on its way."""
+        try:
+            return self._files.decode(file)
+        except ImageError:
+            with self._board.stage("read", task.shard, {index: row.key}):
+                again = self._files.read_again(file)
+            if again is None:
+                raise
+            return self._files.decode(again)
+
     def _sized(self, pixels: Pixels) -> Pixels:
         return pixels if self._recipe.size is None else resize_bilinear(pixels, self._recipe.size)
 
@@ -261,18 +272,19 @@ class Stages:
         if problem is not None and self._recipe.evaluates:
             raise ImageError(problem.kind, problem.message)
 
-    def _read_restored(self, row: PlanRow) -> bytes | None:
+    def _read_restored(self, row: PlanRow) -> Fetched | None:
         if row.restored is None:
             return None
         try:
-            return read_url(row.restored)[0]
+            data, entry = read_url(row.restored)
+            return Fetched(row.restored, entry, data)
         except ImageError as error:
             raise ImageError(error.kind, f"the restored image cannot be read: {error}") from error
 
-    def _given(self, made: bytes, pixels: Pixels) -> Pixels:
+    def _given(self, task: Task, index: int, row: PlanRow, made: Fetched, pixels: Pixels) -> Pixels:
         """Return what another tool made of an image, fit to be compared with it."""
         try:
-            given = self._sized(codecs.model_input(codecs.decode(made, max_pixels=self._recipe.max_pixels)))
+            given = self._sized(codecs.model_input(self._decode(task, index, row, made)))
         except ImageError as error:
             raise ImageError(error.kind, f"the restored image cannot be decoded: {error}") from error
         if given.shape != pixels.shape:

@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
-from mimo_core.storage import Store
+from mimo_core.storage import Retries, Store
 
 FOLDER = "lease"
 HEARTBEAT_SECONDS = 5.0
 EXPIRY_SECONDS = 30.0
+# The storage may go away again while an overdue renewal is made up for.
+_MOST_RENEWALS = 3
+_TAKEN = "another driver has taken this run over"
 # Ctrl-C has two seconds for everything.
 _RELEASE_SECONDS = 1.0
 
@@ -52,6 +55,7 @@ class Lease:
         self._stop = threading.Event()
         self._renewed = time.monotonic()
         self._lost: str | None = None
+        self._renewing = threading.Lock()
         self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
 
     @classmethod
@@ -94,13 +98,20 @@ class Lease:
     def check(self) -> None:
         """Refuse to go on when this driver may no longer commit.
 
+        A renewal that is overdue, because the storage was away or this driver was held up, is made up for: nobody else
+        drives as long as the epoch is this one's.
+
         Raises:
-            LeaseLostError: a newer epoch exists, or the last renewal is too long ago to be sure that none does.
+            LeaseLostError: a newer epoch exists, or renewals take too long to be sure that none does.
+            SystemFailure: the storage fails.
         """
-        if self._lost is None and time.monotonic() - self._renewed > self._timing.expiry:
-            self._lost = f"the lease could not be renewed for {self._timing.expiry:g} s"
+        for _ in range(_MOST_RENEWALS):
+            if self._lost is None and self._overdue():
+                self._renew()
+        if self._lost is None and self._overdue():
+            self._lost = f"the lease could not be renewed within {self._timing.expiry:g} s"
         if self._lost is None and current_epoch(self._store) != self.epoch:
-            self._lost = "another driver has taken this run over"
+            self._lost = _TAKEN
         if self._lost is not None:
             raise LeaseLostError(f"{self._lost}; this one stops and commits nothing more")
 
@@ -111,23 +122,38 @@ class Lease:
         # A renewal that storage holds up is not waited for: this process ends, and the lease runs out.
         if self._lost is not None or self._thread.is_alive():
             return
-        # Nor is a storage that fails now: it must not hide why the run ends.
+        # Nor is a storage that fails now: it must not hide why the run ends, nor be waited for.
+        store = Store(self._store.url, retries=Retries(attempts=2, patience_s=0))
         with suppress(SystemFailure, ImageError):
-            if current_epoch(self._store) == self.epoch:
-                self._store.write(_key(self.epoch), self._document("released"))
+            if current_epoch(store) == self.epoch:
+                store.write(_key(self.epoch), self._document("released"))
 
     def _renew_for_ever(self) -> None:
         while not self._stop.wait(self._timing.heartbeat):
             try:
-                if current_epoch(self._store) != self.epoch:
-                    self._lost = "another driver has taken this run over"
-                    return
-                begun = time.monotonic()
-                self._store.write(_key(self.epoch), self._document("held"))
-                self._renewed = begun
+                self._renew()
             except (SystemFailure, ImageError, OSError) as error:
-                # Not final: `check` refuses commits once the last renewal is too old.
+                # Not final: `check` makes up for it.
                 self._progress["lease_error"] = str(error)
+            if self._lost is not None:
+                return
+
+    def _overdue(self) -> bool:
+        return time.monotonic() - self._renewed > self._timing.expiry
+
+    def _renew(self) -> None:
+        with self._renewing:
+            overdue = self._overdue()
+            if current_epoch(self._store) != self.epoch:
+                self._lost = _TAKEN
+                return
+            begun = time.monotonic()
+            self._store.write(_key(self.epoch), self._document("held"))
+            # Whoever waited for a sign of life until now may have taken over before it came.
+            if overdue and current_epoch(self._store) != self.epoch:
+                self._lost = _TAKEN
+                return
+            self._renewed = begun
 
     def _document(self, state: str) -> bytes:
         self._beats += 1

@@ -8,15 +8,19 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
+from mimo_core.storage import etags
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
+from mimo_core.storage.persistence import AloneError, BodyError, persist
 from mimo_core.storage.s3_client import call, filesystem, require_conditional_put
-from mimo_core.storage.s3_errors import code_of, is_transient, s3_fault
+from mimo_core.storage.s3_errors import alone_fault, code_of, is_transient, s3_fault
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 
 _CREATOR = "mimo-creator"
+_NEIGHBOURS = 3
+_SMALL_NEIGHBOUR = 4 << 20
 
 
 class S3Prefix:
@@ -47,9 +51,37 @@ class S3Prefix:
                 raise ImageError(
                     ErrorKind.TOO_LARGE, f"{self.show(key)} has {size} bytes; at most {max_bytes} are read"
                 )
-            return await _body(body, size), Entry(key, size, _etag(answer))
+            data = await _body(body, size)
+            await self._check(fs, key, data, answer)
+            return data, Entry(key, size, _etag(answer))
 
         return self._run(act, key)
+
+    async def _check(self, fs: Any, key: str, data: bytes, answer: Any) -> None:
+        """Compare a body with its etag, where that is its MD5; with a stored checksum the client has compared it."""
+        etag, headers = _etag(answer), answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        # The etags of directory buckets are no sums.
+        if etag is None or self.bucket.endswith("--x-s3") or not etags.is_md5(etag, headers):
+            return
+        await etags.check(data, etag, id(fs), lambda: self._others_match(fs, key))
+
+    async def _others_match(self, fs: Any, key: str) -> bool:
+        """Return whether etags are MD5 sums here, judged by neighbours of an object; True where none can be seen."""
+        folder = self._full(key).rpartition("/")[0]
+        try:
+            page = await call(fs, "list_objects_v2", Bucket=self.bucket, Prefix=folder and f"{folder}/", MaxKeys=50)
+        except PermissionError:
+            return True
+        neighbours = [
+            item["Key"]
+            for item in page.get("Contents", ())
+            if item["Key"] != self._full(key) and 0 < item["Size"] < _SMALL_NEIGHBOUR and etags.is_md5(_etag(item), {})
+        ][:_NEIGHBOURS]
+        for name in neighbours:
+            answer = await call(fs, "get_object", Bucket=self.bucket, Key=name)
+            if await etags.md5(await _body(answer["Body"], answer["ContentLength"])) == _etag(answer):
+                return True
+        return not neighbours
 
     def fetch_range(self, key: str, start: int, length: int) -> bytes:
         """At most `length` bytes from offset `start`."""
@@ -219,19 +251,28 @@ class S3Prefix:
         return result
 
     async def _attempts(self, fs: Any, act: Callable[[Any], Awaitable[T]], key: str, doing: str) -> T:
+        async def answers() -> bool:
+            try:
+                await call(fs, "head_bucket", Bucket=self.bucket)
+            except Exception as error:  # noqa: BLE001 - whatever a server answers, it is there
+                return not is_transient(error)
+            return True
+
         try:
-            for attempt in range(self._retries.attempts - 1):
-                try:
-                    return await act(fs)
-                except Exception as error:
-                    if isinstance(error, MimoError) or not is_transient(error):
-                        raise
-                    await asyncio.sleep(self._retries.wait(attempt))
-            return await act(fs)
+            return await persist(
+                lambda: act(fs),
+                self._retries,
+                is_transient,
+                f"s3://{self.bucket}",
+                # What cannot be listed or written is not one object's failure.
+                answers if doing == "read" else None,
+            )
         except Exception as error:
             if isinstance(error, MimoError):
                 raise
             # The chain is cut: the messages below hold URLs, and they may hold signatures.
+            if isinstance(error, AloneError):
+                raise alone_fault(error, self.show(key)) from None
             raise s3_fault(error, self.show(key), self.bucket, doing) from None
 
 
@@ -245,8 +286,12 @@ def _split_bucket(path: str) -> tuple[str, str]:
 
 
 async def _body(body: Any, size: int) -> bytes:
+    from botocore.exceptions import FlexibleChecksumError
+
     try:
         data: bytes = await body.read()
+    except FlexibleChecksumError:
+        raise BodyError("what arrives does not have the checksum of what was stored") from None
     finally:
         body.close()
     if len(data) != size:

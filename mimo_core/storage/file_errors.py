@@ -39,16 +39,25 @@ _SYSTEM_ERRNOS = {
 
 @dataclass(frozen=True)
 class Retries:
-    """How often and how patiently a transient failure is tried again: exponential waits in seconds, with jitter."""
+    """How often and how patiently a transient failure is tried again: exponential waits in seconds, with jitter.
+
+    Attributes:
+        attempts: tries of an operation before it is asked whether the storage as a whole is away.
+        first_s, cap_s: the first wait and the longest.
+        alone_s: for how long one object may fail while its storage answers.
+        patience_s: for how long a storage that is away is waited for; None as long as this process has been told.
+    """
 
     attempts: int = 6
     first_s: float = 0.2
     cap_s: float = 8.0
+    alone_s: float = 20.0
+    patience_s: float | None = None
 
     def wait(self, attempt: int) -> float:
         """Return seconds to wait after the failed attempt number `attempt` (from 0)."""
         # Jitter keeps hundreds of workers that met the same outage from returning in the same instant.
-        return min(self.first_s * 2.0**attempt, self.cap_s) * random.uniform(0.5, 1.0)
+        return min(self.first_s * 2.0 ** min(attempt, 30), self.cap_s) * random.uniform(0.5, 1.0)
 
     def call(self, act: Callable[[], T], transient: Callable[[BaseException], bool]) -> T:
         """Run `act`, again after every transient failure, until the attempts are used up; then its error is raised."""

@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure, UsageError
+from mimo_core.storage import etags
 from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries, is_transient_os_error, read_fault, write_fault
 from mimo_core.storage.names import TEMPORARY, redact
+from mimo_core.storage.persistence import AloneError, BodyError, persist
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
@@ -53,7 +55,12 @@ class WebFolder:
                     raise ImageError(ErrorKind.TOO_LARGE, f"{name} has {size} bytes; at most {max_bytes} are read")
                 data = await answer.read()
                 etag = answer.headers.get("ETag")
-            return data, Entry(key, len(data), etag.strip('"') if etag else None)
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+            entry = Entry(key, len(data), etag.strip('"') if etag else None)
+            # A server of S3; the tags of others are whatever they like.
+            if entry.version is not None and "x-amz-request-id" in headers and etags.is_md5(entry.version, headers):
+                await etags.check(data, entry.version, urlsplit(self._url).netloc, _nothing_else_is_known)
+            return data, entry
 
         return self._run(act, name)
 
@@ -120,15 +127,12 @@ class WebFolder:
 
         fs = _web_filesystem()
 
+        async def answers() -> bool:
+            # Hosts differ, so that each address fails alone.
+            return True
+
         async def attempts() -> T:
-            for attempt in range(self._retries.attempts - 1):
-                try:
-                    return await act(fs)
-                except Exception as error:
-                    if isinstance(error, MimoError) or not _is_transient(error):
-                        raise
-                    await asyncio.sleep(self._retries.wait(attempt))
-            return await act(fs)
+            return await persist(lambda: act(fs), self._retries, _is_transient, name, answers)
 
         try:
             result: T = sync(get_loop(), attempts)
@@ -136,8 +140,12 @@ class WebFolder:
             if isinstance(error, MimoError):
                 raise
             # The chain is cut: the client's messages hold the whole address with its signature.
-            raise _web_fault(error, name) from None
+            raise _web_fault(error.cause if isinstance(error, AloneError) else error, name) from None
         return result
+
+
+async def _nothing_else_is_known() -> bool:
+    return True
 
 
 class _Status(Exception):
@@ -147,6 +155,8 @@ class _Status(Exception):
 
 
 def _is_transient(error: BaseException) -> bool:
+    if isinstance(error, BodyError):
+        return True
     if isinstance(error, _Status):
         return error.status in (408, 425, 429) or (error.status >= 500 and error.status != 501)
     if type(error).__name__ == "InvalidURL":
@@ -167,6 +177,8 @@ def _web_fault(error: Exception, name: str) -> MimoError:
             text = f"{name}: no permission to read (HTTP {error.status}; a presigned address may have expired)"
             return ImageError(ErrorKind.NO_PERMISSION, text)
         return ImageError(ErrorKind.STORAGE, f"{name}: the server answers HTTP {error.status}")
+    if isinstance(error, BodyError):
+        return ImageError(ErrorKind.STORAGE, f"{name}: damaged: {error}")
     if type(error).__name__ == "InvalidURL":
         return ImageError(ErrorKind.STORAGE, f"{name}: not a valid web address")
     return ImageError(ErrorKind.STORAGE, f"{name}: the server cannot be reached ({type(error).__name__})")

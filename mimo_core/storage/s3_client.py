@@ -10,6 +10,8 @@ from typing import Any
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.storage.clients import client
 
+# For so long a server may send nothing before a request counts as failed.
+READ_SECONDS = 60.0
 SUPPORTED = "s3fs>=2024.6,<2027"
 
 
@@ -59,7 +61,7 @@ def _connect() -> Any:
             "retries": {"total_max_attempts": 1, "mode": "standard"},
             "max_pool_connections": 64,
             "connect_timeout": 10,
-            "read_timeout": 60,
+            "read_timeout": READ_SECONDS,
         },
     )
     fs.retries = 1

@@ -3,6 +3,7 @@
 import asyncio
 
 from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure, UsageError
+from mimo_core.storage.persistence import AloneError, BodyError
 
 _CREDENTIAL_CODES = frozenset(
     {
@@ -74,6 +75,8 @@ def is_transient(error: BaseException) -> bool:
     code, status = code_of(error)
     if code or status:
         return code in _TRANSIENT_CODES or status == 429 or (status >= 500 and status != 501)
+    if isinstance(error, BodyError):
+        return True
     from botocore.exceptions import ConnectionError as BotoConnectionError
     from botocore.exceptions import HTTPClientError
 
@@ -82,6 +85,17 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, (ConnectionError, TimeoutError, asyncio.TimeoutError)):
         return True
     return any(cause.__module__.partition(".")[0] == "aiohttp" for cause in type(error).__mro__)
+
+
+def alone_fault(error: AloneError, name: str) -> ImageError:
+    """Return the program's error for one object that cannot be read although the server answers."""
+    if isinstance(error.cause, BodyError):
+        return ImageError(ErrorKind.STORAGE, f"{name}: damaged: {error.cause} ({error.tries} tries)")
+    reason = code_of(error.cause)[0] or type(error.cause).__name__
+    return ImageError(
+        ErrorKind.STORAGE,
+        f"{name}: cannot be read in {error.tries} tries, though the server answers ({reason})",
+    )
 
 
 def s3_fault(error: Exception, name: str, bucket: str, doing: str) -> MimoError:
@@ -109,7 +123,8 @@ def s3_fault(error: Exception, name: str, bucket: str, doing: str) -> MimoError:
         return ImageError(failed, f"{name}: the key is too long for the server")
     if code:
         text = f"{name}: the server refuses to {doing}: {code}, HTTP {status}"
-        return (SystemFailure if doing == "list" else ImageError)(failed, text)
+        # What may pass and was waited for in vain is no single object's.
+        return (SystemFailure if doing == "list" or is_transient(error) else ImageError)(failed, text)
     if kind in ("ParamValidationError", "InvalidDNSNameError", "InvalidRegionError", "UnsupportedS3ArnError"):
         return UsageError(f"{name}: not a valid bucket, key or region")
     if is_transient(error):

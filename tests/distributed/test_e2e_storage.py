@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fixtures_s3
 import pytest
@@ -13,6 +15,7 @@ from archives import assert_same_run, make_archive, outputs, parts, restore_undi
 from fixtures_clusters import Cluster
 from fixtures_runs import Runs
 from fixtures_s3 import S3Server
+from s3_proxy import Handler, proxy, slow_down
 
 pytestmark = pytest.mark.ray
 
@@ -101,6 +104,15 @@ def server() -> Iterator[Server]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def download(client: Any, bucket: str, prefix: str, folder: Path) -> None:
+    """Copy what lies below a prefix into a folder."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page["Contents"]:
+            target = folder / item["Key"].removeprefix(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())
+
+
 @pytest.mark.s3
 @pytest.mark.slow
 def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(runs: Runs, tmp_path: Path, server: Server) -> None:
@@ -114,6 +126,7 @@ def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(runs: Runs, t
     options = ("--engine", "identity", "--shard-size", 4, "--workers", 2)
     restore_undisturbed(source, undisturbed)
 
+    options = (*options, "--patience", 10)
     place = ("s3://archive/in", "s3://archive/out")
     run = runs.start(*place, *options, environment=environment, faults="pause-image:0.2")
 
@@ -134,10 +147,54 @@ def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(runs: Runs, t
     assert resumed.code == 0, resumed.text
     assert "60 restored, 0 failed" in resumed.text
     copy = tmp_path / "copy"
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket="archive", Prefix="out/"):
-        for item in page["Contents"]:
-            target = copy / item["Key"].removeprefix("out/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(client.get_object(Bucket="archive", Key=item["Key"])["Body"].read())
+    download(client, "archive", "out/", copy)
     assert_same_run(copy, undisturbed, keys)
     assert outputs(copy) == outputs(undisturbed)
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+def test_outages_of_ten_seconds_are_waited_for_and_leave_no_failed_image(
+    runs: Runs, tmp_path: Path, s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, undisturbed = tmp_path / "in", tmp_path / "undisturbed"
+    keys = make_archive(source, 60)
+    client = s3_env.client()
+    for key in keys:
+        client.put_object(Bucket=s3_bucket, Key=f"in/{key}", Body=(source / key).read_bytes())
+    away: list[Callable[[Handler], None]] = []
+
+    def meddle(handler: Handler, number: int) -> bool:
+        fault = away[-1] if away else None
+        if fault is not None:
+            fault(handler)
+        return fault is not None
+
+    def committed() -> int:
+        return int(client.list_objects_v2(Bucket=s3_bucket, Prefix="out/records/")["KeyCount"])
+
+    with proxy(s3_env, monkeypatch, meddle) as passing:
+        environment = {**S3Server(passing.endpoint).environment(), "AWS_CONFIG_FILE": os.devnull}
+        run = runs.start(
+            *(f"s3://{s3_bucket}/in", f"s3://{s3_bucket}/out", "--engine", "identity", "--shard-size", 4),
+            *("--workers", 2),
+            environment=environment,
+            faults="pause-image:0.2",
+        )
+        # One while it begins, one while it works, in both ways.
+        run.until(lambda: passing.requests, "it asks for something")
+        for fault, parts_first in ((Handler.drop, 0), (slow_down, 2), (Handler.drop, 5)):
+            run.until(lambda least=parts_first: committed() >= least, "some parts are committed")
+            away.append(fault)
+            time.sleep(10)
+            away.clear()
+        finished = run.end(within=300)
+    assert finished.code == 0, finished.text
+    assert "60 restored, 0 failed" in finished.text
+    assert f"s3://{s3_bucket} does not answer" in finished.text
+    assert f"s3://{s3_bucket} answers again after" in finished.text
+    assert "left out" not in finished.text
+    copy = tmp_path / "copy"
+    download(client, s3_bucket, "out/", copy)
+    restore_undisturbed(source, undisturbed)
+    assert_same_run(copy, undisturbed, keys)

@@ -14,7 +14,8 @@ from mimo_core.distributed.execution.execution import Execution, TooManyFailures
 from mimo_core.distributed.outcome import Outcome
 from mimo_core.distributed.preparation import Prepared
 from mimo_core.distributed.resources import Demand
-from mimo_core.distributed.workers.pool import PoolOptions, WorkerPool
+from mimo_core.distributed.workers.options import PoolOptions
+from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.distributed.workers.scheduler import WorkerDiedError
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.fault_hook import Faults

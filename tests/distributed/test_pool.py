@@ -9,11 +9,12 @@ import pytest
 from fake_scheduler import FakeScheduler, FakeWorker, restored
 
 from mimo_core.distributed.resources import Demand
+from mimo_core.distributed.workers.options import PoolOptions, Quarantined
 from mimo_core.distributed.workers.pool import (
     MAX_DEATHS_WITHOUT_PROGRESS,
+    MAX_STUCK_OPENINGS,
+    OPENING_SECONDS,
     UNREACHABLE_SECONDS,
-    PoolOptions,
-    Quarantined,
     WorkerPool,
 )
 from mimo_core.distributed.workers.scheduler import ResultLostError, WorkerDiedError, WorkerUnreachableError
@@ -73,8 +74,8 @@ def every_row(number: int, rows: int = 3) -> list[tuple[int, int]]:
     return [(shard, row) for shard in range(number) for row in range(rows)]
 
 
-def in_flight(shard: int, row: int, seconds: float = 0.0) -> Snapshot:
-    return Snapshot((InFlight(shard, row, f"{shard}/{row}", "infer", seconds),))
+def in_flight(shard: int, row: int, seconds: float = 0.0, stage: str = "infer") -> Snapshot:
+    return Snapshot((InFlight(shard, row, f"{shard}/{row}", stage, seconds),))
 
 
 def first_worker(script: Callable[[FakeWorker], None]) -> Callable[[FakeWorker], None]:
@@ -156,8 +157,10 @@ def test_the_pool_grows_when_nodes_join() -> None:
 
 
 def test_no_further_worker_starts_while_one_is_starting() -> None:
+    """What it will take is not yet taken, so that the room would be counted twice."""
+
     def script(worker: FakeWorker) -> None:
-        worker.starts = 20.0
+        worker.lands = worker.starts = 20.0
 
     trial = Trial(1, script)
 
@@ -218,10 +221,110 @@ def test_an_image_that_hangs_twice_is_quarantined_and_its_neighbours_go_on() -> 
         worker.answers, worker.snapshots = answer, snapshot
 
     trial = Trial(1, script).run(shards(3))
-    assert [(one.task.shard, one.task.rows, one.hung) for one in trial.quarantined] == [(0, (1,), True)]
+    assert [(one.task.shard, one.task.rows, one.kind) for one in trial.quarantined] == [(0, (1,), ErrorKind.TIMEOUT)]
     assert trial.rows_done == [row for row in every_row(3) if row != (0, 1)]
     assert all("on 0/1; it is replaced" in line for line in trial.said)
     assert len(trial.said) == 2
+
+
+def waiting_for_storage(worker: FakeWorker, rows: set[tuple[int, int]]) -> None:
+    """Let a worker come to no end with these rows, and say that it is reading them."""
+    begun: dict[tuple[int, int], float] = {}
+
+    def held() -> list[tuple[int, int]]:
+        given = [(task.shard, row) for task in worker.tasks for row in task.rows]
+        return [one for one in given if one in rows]
+
+    def answer(task: Task) -> Any:
+        return None if any((task.shard, row) in rows for row in task.rows) else restored(task)
+
+    def snapshot() -> Snapshot:
+        now = worker.scheduler.now
+        stuck = [(one, now - begun.setdefault(one, now)) for one in held()]
+        return Snapshot(tuple(InFlight(*one, f"{one[0]}/{one[1]}", "read", seconds) for one, seconds in stuck))
+
+    worker.answers, worker.snapshots = answer, snapshot
+
+
+def test_an_image_that_waits_for_its_storage_does_not_hang() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.seconds = 5 * TIMEOUT
+        worker.snapshots = lambda: in_flight(0, 0, worker.scheduler.now, "read")
+
+    trial = Trial(1, script).run(shards(1))
+    assert trial.rows_done == every_row(1)
+    assert trial.said == []
+
+
+def test_a_file_that_is_read_without_end_is_laid_to_the_storage() -> None:
+    trial = Trial(2, lambda worker: waiting_for_storage(worker, {(0, 1)})).run(shards(2000))
+    assert [(one.task.rows, one.kind) for one in trial.quarantined] == [((1,), ErrorKind.STORAGE)]
+    assert trial.rows_done == [row for row in every_row(2000) if row != (0, 1)]
+    assert all("s on 0/1; it is replaced" in line for line in trial.said)
+
+
+def test_a_storage_that_stalls_for_all_ends_the_run_and_blames_no_image() -> None:
+    trial = Trial(2, lambda worker: waiting_for_storage(worker, set(every_row(10))))
+    with pytest.raises(SystemFailure, match=r"the storage has stalled: .* and nothing else was finished") as caught:
+        trial.run(shards(10))
+    assert caught.value.kind is ErrorKind.STORAGE
+    assert trial.quarantined == []
+    assert trial.scheduler.now < 700
+
+
+def waits_while(worker: FakeWorker, away: Callable[[float], bool]) -> None:
+    """Let a worker finish nothing, and say what it waits for, as long as its storage is away."""
+    worker.answers = lambda task: None if away(worker.scheduler.now) else restored(task)
+    worker.snapshots = lambda: Snapshot(waiting="s3://b" if away(worker.scheduler.now) else None)
+
+
+def test_a_node_from_which_the_storage_does_not_answer_is_left_out_while_it_serves_others() -> None:
+    """It would go on waiting for minutes, with tasks that others could do."""
+    trial = Trial(2, first_worker(lambda worker: waits_while(worker, lambda now: True))).run(shards(60))
+    assert trial.rows_done == every_row(60)
+    assert trial.scheduler.now < 70
+    assert trial.said == [
+        "a worker on host-0 waits for s3://b, which does not answer",
+        "a worker on host-0 cannot use the storage: s3://b does not answer there; it is left out for 30 s; "
+        "its 2 shards go to others",
+        "no worker waits for s3://b any more",
+    ]
+
+
+def test_an_outage_that_all_wait_for_leaves_nobody_out() -> None:
+    def script(worker: FakeWorker) -> None:
+        waits_while(worker, lambda now: False)
+        worker.snapshots = lambda: Snapshot(waiting="s3://b" if 10 < worker.scheduler.now < 100 else None)
+        worker.answers = lambda task: slow(worker, task)
+
+    def slow(worker: FakeWorker, task: Task) -> TaskResult:
+        # What is begun before the outage comes to its end after it.
+        worker.seconds = 95.0 if 5 < worker.scheduler.now < 100 else 1.0
+        return restored(task)
+
+    trial = Trial(3, script).run(shards(60))
+    assert trial.rows_done == every_row(60)
+    assert len(trial.scheduler.workers) == 3
+    assert trial.said == [
+        "a worker on host-2 waits for s3://b, which does not answer",
+        "no worker waits for s3://b any more",
+    ]
+
+
+def test_who_notices_last_that_a_storage_is_back_is_not_left_out() -> None:
+    def script(worker: FakeWorker) -> None:
+        back = 30.0 if worker.number == 0 else 20.0
+        waits_while(worker, lambda now: 2 < now < back)
+        worker.answers = lambda task: later(worker, task, back)
+
+    def later(worker: FakeWorker, task: Task, back: float) -> TaskResult:
+        worker.seconds = back - worker.scheduler.now + 1 if worker.scheduler.now < back else 1.0
+        return restored(task)
+
+    trial = Trial(2, script).run(shards(80))
+    assert trial.rows_done == every_row(80)
+    assert len(trial.scheduler.workers) == 2
+    assert not any("left out" in line for line in trial.said)
 
 
 # Lost connections
@@ -270,15 +373,45 @@ def test_an_answer_that_is_lost_with_its_node_is_worked_out_again() -> None:
 # Starting
 
 
-def test_the_run_goes_on_without_a_worker_that_cannot_start() -> None:
+def test_the_run_goes_on_without_a_worker_that_cannot_start_and_tries_there_again() -> None:
     def script(worker: FakeWorker) -> None:
         if worker.number == 1:
             worker.failure = (ErrorKind.DEVICE, "die 1 does not answer")
 
-    trial = Trial(3, script).run(shards(20))
-    assert trial.rows_done == every_row(20)
+    trial = Trial(3, script)
+    most: list[int] = []
+    trial.run(shards(200), lambda trial: most.append(trial.pool.workers))
+    assert trial.rows_done == every_row(200)
     assert trial.pool.failed_starts == ["die 1 does not answer"]
-    assert trial.said == ["a worker cannot start: die 1 does not answer; the run goes on with 2 workers at most"]
+    assert trial.said == [
+        "a worker on host-1 while starting cannot start: die 1 does not answer; it is left out for 30 s"
+    ]
+    # Its place stays taken for as long, by itself.
+    at = most.index(3)
+    assert 2 in most[:at]
+    assert len(trial.scheduler.workers) == 4
+
+
+def test_nodes_that_join_after_a_failed_start_are_used() -> None:
+    def script(worker: FakeWorker) -> None:
+        if worker.number == 1:
+            worker.failure = (ErrorKind.DEVICE, "die 1 does not answer")
+
+    trial = Trial(2, script)
+
+    def joined(trial: Trial) -> None:
+        trial.scheduler.slots = 6 if trial.scheduler.now > 10 else 2
+
+    most: list[int] = []
+
+    def each(trial: Trial) -> None:
+        joined(trial)
+        if trial.scheduler.now < 25:
+            most.append(trial.pool.workers)
+
+    trial.run(shards(300), each)
+    assert max(most) == 5, "all but the place of the one that is left out"
+    assert trial.rows_done == every_row(300)
 
 
 def test_a_run_none_of_whose_workers_can_start_stops() -> None:
@@ -288,6 +421,122 @@ def test_a_run_none_of_whose_workers_can_start_stops() -> None:
     with pytest.raises(SystemFailure, match="cannot see the output") as caught:
         Trial(1, script).run(shards(2))
     assert caught.value.kind is ErrorKind.STORAGE
+
+
+# Opening
+
+
+def test_a_worker_that_hangs_while_it_opens_its_session_is_replaced() -> None:
+    trial = Trial(1, first_worker(lambda worker: setattr(worker, "starts", None))).run(shards(4))
+    assert trial.scheduler.workers[0].killed
+    assert trial.rows_done == every_row(4)
+    assert OPENING_SECONDS < trial.scheduler.now < 2 * OPENING_SECONDS
+    # It has all it needs: nobody is told that it waits for room.
+    assert trial.said == ["a worker on host-0 while starting is replaced: its session did not open within 120 s"]
+
+
+def test_a_worker_that_opens_slowly_does_not_keep_others_from_starting() -> None:
+    trial = Trial(4, first_worker(lambda worker: setattr(worker, "starts", None)))
+
+    def each(trial: Trial) -> None:
+        if 10 < trial.scheduler.now < 20:
+            assert trial.pool.workers == 3
+
+    trial.run(shards(1000), each)
+    assert trial.rows_done == every_row(1000)
+    assert trial.said == [
+        "a worker on host-0 while starting cannot start: its session did not open within 120 s; it is left out for 30 s"
+    ]
+
+
+def test_workers_that_all_hang_while_they_open_end_the_run_with_the_reason() -> None:
+    trial = Trial(1, lambda worker: setattr(worker, "starts", None))
+    with pytest.raises(SystemFailure, match=r"3 workers in a row did not start, the last one on host-2: its session"):
+        trial.run(shards(2))
+    assert len(trial.scheduler.workers) == MAX_STUCK_OPENINGS
+
+
+def test_a_worker_for_which_there_is_no_room_is_not_hung() -> None:
+    trial = Trial(0)
+
+    def freed(trial: Trial) -> None:
+        trial.scheduler.slots = 1 if trial.scheduler.now > 3 * OPENING_SECONDS else 0
+
+    trial.run(shards(2), freed)
+    assert set(trial.said) == {"waiting for a worker"}
+    assert len(trial.scheduler.workers) == 1
+
+
+# Storage
+
+
+def out_of_reach(worker: FakeWorker) -> None:
+    def answer(task: Task) -> TaskResult:
+        failure = (ErrorKind.NO_PERMISSION, "s3://b/x: the credentials are missing")
+        return replace(restored(task), records={}, failure=failure)
+
+    worker.answers = answer
+
+
+def test_a_node_that_cannot_use_the_storage_is_left_out_and_its_tasks_go_to_others() -> None:
+    trial = Trial(3, lambda worker: out_of_reach(worker) if worker.number == 1 else None).run(shards(20))
+    assert trial.rows_done == every_row(20)
+    assert trial.said == [
+        "a worker on host-1 cannot use the storage: s3://b/x: the credentials are missing; it is left out for 30 s; "
+        "its 2 shards go to others"
+    ]
+    assert all(not task.suspect for worker in trial.scheduler.workers for task in worker.tasks)
+    trial.pool.close()
+    assert trial.scheduler.alive == []
+
+
+def test_a_node_that_is_left_out_is_tried_again_ever_less_often() -> None:
+    def script(worker: FakeWorker) -> None:
+        # Whoever starts there: the first two are elsewhere.
+        if worker.number > 1:
+            worker.host = "sick"
+            out_of_reach(worker)
+
+    trial = Trial(3, script).run(shards(600))
+    assert trial.rows_done == every_row(600)
+    waits = [line.partition("left out for ")[2].partition(";")[0] for line in trial.said]
+    assert waits == ["30 s", "60 s", "120 s", "240 s"][: len(waits)]
+    assert len(waits) >= 3
+    assert all(line.startswith("a worker on sick cannot use the storage") for line in trial.said)
+
+
+def test_a_node_that_is_mended_works_again() -> None:
+    def script(worker: FakeWorker) -> None:
+        if worker.number == 1:
+            out_of_reach(worker)
+
+    trial = Trial(2, script)
+    most: list[int] = []
+    trial.run(shards(200), lambda trial: most.append(trial.pool.workers))
+    assert len(trial.scheduler.workers[2].tasks) > 50
+    assert trial.rows_done == every_row(200)
+
+
+def test_a_storage_that_fails_for_every_worker_ends_the_run_and_starts_no_more_of_them() -> None:
+    trial = Trial(40, out_of_reach, minimum=3, maximum=3)
+    with pytest.raises(SystemFailure, match=r"the credentials are missing \(on host-\d\)") as caught:
+        trial.run(shards(30))
+    assert caught.value.kind is ErrorKind.NO_PERMISSION
+    assert len(trial.scheduler.workers) == 3
+
+
+def test_a_shard_that_no_worker_gets_done_ends_the_run() -> None:
+    """Its part of the plan is damaged, say."""
+
+    def script(worker: FakeWorker) -> None:
+        def answer(task: Task) -> TaskResult:
+            failure = (ErrorKind.STORAGE, "shard 3 of the plan cannot be read")
+            return replace(restored(task), records={}, failure=failure) if task.shard == 3 else restored(task)
+
+        worker.answers = answer
+
+    with pytest.raises(SystemFailure, match="shard 3 of the plan cannot be read"):
+        Trial(3, script).run(shards(10_000))
 
 
 # Deaths
@@ -316,7 +565,7 @@ def test_a_shard_that_is_lost_with_its_node_again_and_again_ends_the_run() -> No
     def script(worker: FakeWorker) -> None:
         worker.answers = lambda task: death(with_node=True)
 
-    with pytest.raises(SystemFailure, match="was lost with its node too often"):
+    with pytest.raises(SystemFailure, match="was given to workers in vain too often"):
         Trial(1, script).run(shards(1))
 
 
@@ -326,7 +575,7 @@ def test_poison_images_are_quarantined_and_every_other_is_done() -> None:
     found = sorted((one.task.shard, *one.task.rows) for one in trial.quarantined)
     assert found == sorted(bad)
     assert trial.rows_done == [row for row in every_row(5, rows=8) if row not in bad]
-    assert not any(one.hung for one in trial.quarantined)
+    assert {one.kind for one in trial.quarantined} == {ErrorKind.CRASHED_WORKER}
 
 
 def test_a_suspect_is_alone_with_its_worker() -> None:

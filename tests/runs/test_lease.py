@@ -15,7 +15,7 @@ from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.lease import FOLDER, Lease, LeaseLostError, Timing, current_epoch, holder_is_dead_here, read_lease
 from mimo_core.runs.records import read_part
-from mimo_core.storage import Store
+from mimo_core.storage import Entry, Store
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = Timing(heartbeat=0.05, expiry=0.6, poll=0.02)
@@ -231,12 +231,76 @@ def test_a_stale_epoch_cannot_commit(local: Store) -> None:
     assert (read_lease(local) or {})["host"] == "far-away"
 
 
-def test_a_holder_that_cannot_renew_stops_by_itself(local: Store) -> None:
-    """Its clock is all that it needs: the observer elsewhere waits as long as it does."""
-    lease = Lease.acquire(local, silent, replace(FAST, heartbeat=100.0))
-    lease.check()
+class AwayStore(Store):
+    """A store that answers nothing while it is away, and takes its time to say so."""
+
+    away = 0.0
+
+    def write(self, key: str, data: bytes) -> Entry:  # type: ignore[override]
+        if self.away:
+            time.sleep(self.away)
+            raise SystemFailure(ErrorKind.WRITE, "the storage server cannot be reached")
+        return super().write(key, data)
+
+
+def test_a_lease_that_an_outage_kept_from_being_renewed_is_renewed_after_it(tmp_path: Path) -> None:
+    store = AwayStore(str(tmp_path / "run"))
+    lease = Lease.acquire(store, silent, replace(FAST, heartbeat=0.02))
+    store.away = 0.01
     time.sleep(FAST.expiry + 0.05)
-    with pytest.raises(LeaseLostError, match=r"could not be renewed for 0.6 s; this one stops and commits nothing"):
+    with pytest.raises(SystemFailure, match="cannot be reached"):
+        lease.check()
+    before = (read_lease(store) or {})["beat"]
+    store.away = 0.0
+    lease.check()
+    assert (read_lease(store) or {})["beat"] > before
+    assert RunFolder(store).commit(0, [], lease, fingerprint="f").images == 0
+    lease.release()
+
+
+def test_a_lease_that_was_taken_over_during_an_outage_stays_lost(local: Store) -> None:
+    lease = Lease.acquire(local, silent, replace(FAST, heartbeat=100.0))
+    time.sleep(FAST.expiry + 0.05)
+    elsewhere(local, epoch=2)
+    with pytest.raises(LeaseLostError, match="another driver has taken this run over"):
+        lease.check()
+    assert not list(local.list("records"))
+    lease.release()
+
+
+class OvertakenStore(Store):
+    """A store in which another driver takes over in the moment of a renewal."""
+
+    armed = False
+
+    def write(self, key: str, data: bytes) -> Entry:  # type: ignore[override]
+        if self.armed:
+            self.armed = False
+            elsewhere(self, epoch=2)
+        return super().write(key, data)
+
+
+def test_an_overdue_renewal_that_comes_too_late_is_none(tmp_path: Path) -> None:
+    store = OvertakenStore(str(tmp_path / "run"))
+    lease = Lease.acquire(store, silent, replace(FAST, heartbeat=100.0))
+    time.sleep(FAST.expiry + 0.05)
+    store.armed = True
+    with pytest.raises(LeaseLostError, match="another driver has taken this run over"):
+        lease.check()
+    lease.release()
+
+
+def test_a_holder_whose_renewals_take_too_long_stops_by_itself(tmp_path: Path) -> None:
+    """Its clock is all that it needs: the observer elsewhere waits as long as it does."""
+
+    class SlowlyWritten(Store):
+        def write(self, key: str, data: bytes) -> Entry:  # type: ignore[override]
+            time.sleep(0.2)
+            return super().write(key, data)
+
+    lease = Lease.acquire(SlowlyWritten(str(tmp_path / "run")), silent, Timing(heartbeat=100.0, expiry=0.1, poll=0.02))
+    time.sleep(0.15)
+    with pytest.raises(LeaseLostError, match=r"could not be renewed within 0.1 s; this one stops and commits nothing"):
         lease.check()
     lease.release()
 

@@ -13,7 +13,7 @@ import pytest
 from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.storage import Entry, Retries, Store, info_url, open_url, read_url
 
-QUICK = Retries(attempts=2, first_s=0.01)
+QUICK = Retries(attempts=2, first_s=0.01, alone_s=0, patience_s=0)
 KEYS = ["a b.png", "ünïcödé/ﬀ/日本.png", "x#y.png", "what?.png", "100%25.png", "*[a]?.png", "a+b=c&d.png", "'\"`.png"]
 
 

@@ -12,7 +12,8 @@ from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
 from mimo_core.distributed.preparation import Prepared
 from mimo_core.distributed.workers.isolation import quarantine_reason
-from mimo_core.distributed.workers.pool import Quarantined, WorkerPool
+from mimo_core.distributed.workers.options import Quarantined
+from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.engines import Telemetry
 from mimo_core.errors import MimoError
 from mimo_core.inference.fault_hook import Faults
@@ -161,7 +162,7 @@ class Execution:
         """Record an image that kills or hangs every worker that it is given to."""
         (index,) = quarantined.task.rows
         row = self._plan.shard(quarantined.task.shard)[index]
-        kind, message = quarantine_reason(hung=quarantined.hung)
+        kind, message = quarantined.kind, quarantine_reason(quarantined.kind)
         record = Record(
             key=row.key,
             source=row.source,

@@ -7,6 +7,7 @@ from mimo_core.distributed.workers.scheduler import Call, Worker
 from mimo_core.distributed.workers.worker import WorkerInfo
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
+from mimo_core.wording import count
 
 
 @dataclass(eq=False)
@@ -17,7 +18,10 @@ class WorkerHandle:
         worker: what calls go to.
         demand: what it takes.
         ready: the call that its `WorkerInfo` or failure answers.
-        info: where it is, once it is ready.
+        here: the call that its host answers as soon as its process runs; None afterwards.
+        host: where it is, once its process runs, and
+        opening_since: since when it opens its session there.
+        info: where it is in full, once it is ready.
         tasks: what it works on, by the calls that the results answer.
         snapshot: what it last said of itself.
         reported: images in the results that came back.
@@ -25,12 +29,18 @@ class WorkerHandle:
         polled: when it was, in seconds of the pool's clock, as all times here.
         answered: when it last answered.
         lost_calls: calls whose answers were lost.
+        waiting_since: since when it waits for a storage that does not answer, None while it does not, and
+        waited_until: when it last ceased to.
+        progressed: when it last finished an image.
         unreachable_since: since when it cannot be reached; None while it can.
     """
 
     worker: Worker
     demand: Demand
     ready: Call
+    here: Call | None = None
+    host: str | None = None
+    opening_since: float = 0.0
     info: WorkerInfo | None = None
     tasks: dict[Call, Task] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -39,14 +49,17 @@ class WorkerHandle:
     polled: float = 0.0
     answered: float = 0.0
     lost_calls: set[Call] = field(default_factory=set)
+    waiting_since: float | None = None
+    waited_until: float = 0.0
+    progressed: float = 0.0
     unreachable_since: float | None = None
 
     @property
     def calls(self) -> list[Call]:
         """The calls that an answer may still come to."""
         ready = [self.ready] if self.info is None else []
-        poll = [self.poll] if self.poll is not None else []
-        return [*ready, *poll, *(call for call in self.tasks if call not in self.lost_calls)]
+        asked = [call for call in (self.here, self.poll) if call is not None]
+        return [*ready, *asked, *(call for call in self.tasks if call not in self.lost_calls)]
 
     @property
     def has_suspect(self) -> bool:
@@ -56,4 +69,11 @@ class WorkerHandle:
     @property
     def place(self) -> str:
         """Where it is, in words."""
-        return f"on {self.info.host}" if self.info is not None else "while starting"
+        where = f"on {self.host}" if self.host is not None else ""
+        return where if self.info is not None else f"{where} while starting".strip()
+
+    @property
+    def tasks_go_on(self) -> str:
+        """What becomes of its tasks when it is given up, in words that end a sentence."""
+        shards = len(self.tasks)
+        return f"; its {count(shards, 'shard')} {'goes' if shards == 1 else 'go'} to others" if shards else ""

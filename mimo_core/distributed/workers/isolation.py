@@ -77,8 +77,13 @@ def after_node_loss(task: Task) -> Task | None:
     return None if task.losses + 1 > MAX_NODE_LOSSES else replace(task, losses=task.losses + 1)
 
 
-def quarantine_reason(*, hung: bool) -> tuple[ErrorKind, str]:
-    """Return the kind and the text of the record of a quarantined image."""
-    if hung:
-        return ErrorKind.TIMEOUT, "its worker made no progress on this image, twice"
-    return ErrorKind.CRASHED_WORKER, "its worker died on this image alone, twice"
+_REASONS = {
+    ErrorKind.TIMEOUT: "its worker made no progress on this image, twice",
+    ErrorKind.STORAGE: "reading or writing it came to no end, twice, while the storage served others",
+    ErrorKind.CRASHED_WORKER: "its worker died on this image alone, twice",
+}
+
+
+def quarantine_reason(kind: ErrorKind) -> str:
+    """Return the text of the record of a quarantined image."""
+    return _REASONS[kind]

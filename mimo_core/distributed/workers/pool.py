@@ -3,13 +3,13 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from mimo_core.distributed.resources import Demand
 from mimo_core.distributed.workers.handle import WorkerHandle
 from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
+from mimo_core.distributed.workers.left_out import LeftOut
+from mimo_core.distributed.workers.options import Event, PoolOptions, Quarantined
 from mimo_core.distributed.workers.scheduler import (
     Call,
     ResultLostError,
@@ -17,43 +17,28 @@ from mimo_core.distributed.workers.scheduler import (
     WorkerDiedError,
     WorkerUnreachableError,
 )
+from mimo_core.distributed.workers.stalls import Stalls, blame
+from mimo_core.distributed.workers.waits import Waits
 from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.wording import count, first_line
+from mimo_core.wording import first_line
 
 POLL_SECONDS = 0.5
 _GROW_SECONDS = 2.0
 _FIRST_NOTICE_SECONDS = 5.0
 _NOTICE_SECONDS = 30.0
-# Where there is room, a worker takes this long at most to start: Python, PyTorch, the weights.
+# Where there is room, the process of a worker runs after this time: Python, PyTorch.
 _START_SECONDS = 60.0
 # A connection counts as lost at once, and after about 20 s it is known whether the node behind it is gone.
 UNREACHABLE_SECONDS = 60.0
+# A session is opened within this time or `--timeout`, whichever is longer.
+OPENING_SECONDS = 120.0
+# So many workers in a row that did not, while no other works: none will.
+MAX_STUCK_OPENINGS = 3
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
 MAX_DEATHS_WITHOUT_PROGRESS = 12
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A task of one image that killed its worker (or hung it) even alone; it is not tried again."""
-
-    task: Task
-    hung: bool
-
-
-Event = TaskResult | Quarantined
-
-
-@dataclass(frozen=True)
-class PoolOptions:
-    """How many workers (a maximum of None is what the cluster has), what each takes, and when one counts as hung."""
-
-    minimum: int
-    maximum: int | None
-    demand: Demand
-    timeout: float
 
 
 class WorkerPool:
@@ -85,7 +70,11 @@ class WorkerPool:
         self._without_worker_since = clock()
         self._last_notice: float | None = None
         self._short = False
-        self._most = options.maximum
+        self._left_out = LeftOut()
+        self._waits = Waits(say)
+        self._stalls = Stalls(options.timeout, options.patience, clock())
+        self._failed_since_success = False
+        self._stuck_openings = 0
         self.failed_starts: list[str] = []
         """Why workers could not start that the run goes on without."""
 
@@ -126,7 +115,7 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill the workers at once."""
-        for handle in self._workers:
+        for handle in (*self._workers, *self._left_out):
             self._scheduler.kill(handle.worker)
         self._workers.clear()
 
@@ -137,20 +126,23 @@ class WorkerPool:
         if now - self._last_growth < _GROW_SECONDS and self._workers:
             return
         self._last_growth = now
-        least = self._options.minimum if self._most is None else min(self._options.minimum, self._most)
-        wanted = least - len(self._workers)
-        if self._has_tasks() and all(handle.info is not None for handle in self._workers):
+        for handle in self._left_out.take_due(now, at_least_one=not self._workers):
+            self._scheduler.kill(handle.worker)
+        most = self._options.maximum
+        wanted = self._options.minimum - len(self._workers)
+        if self._has_tasks() and all(handle.host is not None for handle in self._workers):
             room = self._scheduler.room(self._options.demand)
-            if self._most is not None:
-                room = min(room, self._most - len(self._workers))
-            wanted = max(wanted, room)
+            wanted = max(wanted, room if most is None else min(room, most - len(self._workers)))
+        if self._failed_since_success and self._workers:
+            # Whether the others fare better shows soon; until then more of them only fail alike.
+            return
         if wanted > 0:
             self._short = self._scheduler.room(self._options.demand) < wanted
             self._workers += [self._start_worker() for _ in range(wanted)]
 
     def _start_worker(self) -> WorkerHandle:
         started = self._scheduler.start(self._options.demand, self._setup, self._networks)
-        return WorkerHandle(started.worker, started.demand, started.ready)
+        return WorkerHandle(started.worker, started.demand, started.ready, started.worker.here())
 
     def _has_tasks(self) -> bool:
         return not self._exhausted or bool(self._retries or self._suspects)
@@ -199,7 +191,9 @@ class WorkerPool:
                 self._drop(handle)
                 self._give_tasks_to_others(handle, error)
             else:
-                if call == handle.ready:
+                if call == handle.here:
+                    handle.here, handle.host, handle.opening_since = None, answer, self._clock()
+                elif call == handle.ready:
                     self._on_ready(handle, answer)
                 elif call == handle.poll:
                     self._on_snapshot(handle, answer)
@@ -209,39 +203,51 @@ class WorkerPool:
     def _on_result(self, handle: WorkerHandle, call: Call, result: TaskResult) -> Iterator[Event]:
         if result.failure is None:
             self._deaths_without_progress = 0
+            self._failed_since_success = False
+            self._left_out.forgive(handle.host)
+            handle.progressed = self._clock()
+            self._stalls.progress(handle.progressed)
             del handle.tasks[call]
             handle.reported += len(result.records)
             yield result
         elif result.failure[0] is ErrorKind.DEVICE:
             # The session is dead, so the worker is of no more use; an image may be to blame, as for a death.
             yield from self._on_death(handle, SystemFailure(*result.failure))
-        else:
+        elif result.failure[0] is ErrorKind.INTERNAL:
             raise SystemFailure(*result.failure)
+        else:
+            self._leave_out(handle, "cannot use the storage", SystemFailure(*result.failure))
 
     def _on_ready(self, handle: WorkerHandle, answer: WorkerInfo | tuple[ErrorKind, str]) -> None:
         if isinstance(answer, WorkerInfo):
-            handle.info = answer
+            handle.info, handle.host = answer, answer.host
             handle.answered = self._clock()
+            self._stuck_openings = 0
         else:
-            self._on_failed_start(handle, SystemFailure(*answer))
+            failure = SystemFailure(*answer)
+            self._leave_out(handle, "cannot start", failure)
+            if str(failure) not in self.failed_starts:
+                self.failed_starts.append(str(failure))
 
-    def _on_failed_start(self, handle: WorkerHandle, failure: SystemFailure) -> None:
-        """Go on without a worker that cannot start while others can: a broken die, a node that lacks a folder."""
-        self._drop(handle)
-        if not self._workers:
-            raise failure
-        # Another one would fail alike.
-        self._most = len(self._workers)
-        others = count(self._most, "worker")
-        self.failed_starts.append(str(failure))
-        self._say(f"a worker cannot start: {failure}; the run goes on with {others} at most")
+    def _leave_out(self, handle: WorkerHandle, what: str, failure: SystemFailure) -> None:
+        """Go on without a worker for a while where others work: a node without credentials, a broken die."""
+        if not any(one.host is not None for one in self._workers if one is not handle):
+            raise SystemFailure(failure.kind, f"{failure} ({handle.place})")
+        self._workers.remove(handle)
+        self._failed_since_success = True
+        seconds = self._left_out.add(handle, self._clock())
+        self._say(f"a worker {handle.place} {what}: {failure}; it is left out for {seconds:g} s{handle.tasks_go_on}")
+        self._queue_unblamed(handle, failure)
 
     def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
         if snapshot.finished > handle.snapshot.finished:
             self._deaths_without_progress = 0
+            handle.progressed = self._clock()
+            self._stalls.progress(handle.progressed)
         handle.poll = None
         handle.snapshot = snapshot
         handle.answered = self._clock()
+        self._waits.note(handle, handle.answered)
         handle.unreachable_since = None
         if handle.lost_calls:
             # The worker lives, but the answers that were lost do not come again.
@@ -260,6 +266,8 @@ class WorkerPool:
             self._give_tasks_to_others(handle, error)
         elif call == handle.ready:
             handle.ready = handle.worker.ready()
+        elif call == handle.here:
+            handle.here = handle.worker.here()
         elif call == handle.poll:
             handle.poll = None
         else:
@@ -282,25 +290,28 @@ class WorkerPool:
         self._say(f"a worker died {handle.place}; its images are tried again")
         for task in handle.tasks.values():
             in_flight = frozenset(one.row for one in handle.snapshot.in_flight if one.shard == task.shard)
-            yield from self._retry(task, after_death(task, in_flight), hung=False)
+            yield from self._retry(task, after_death(task, in_flight), ErrorKind.CRASHED_WORKER)
 
     def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
-        """Retry the tasks of a worker that was lost with its node; no image is to blame."""
-        shards = len(handle.tasks)
-        theirs = f"; its {count(shards, 'shard')} {'goes' if shards == 1 else 'go'} to others" if shards else ""
-        self._say(f"a worker was lost with its node ({handle.place}){theirs}")
+        """Retry the tasks of a worker that was lost with its node."""
+        self._say(f"a worker was lost with its node ({handle.place}){handle.tasks_go_on}")
+        self._queue_unblamed(handle, error)
+
+    def _queue_unblamed(self, handle: WorkerHandle, error: Exception | None) -> None:
+        """Retry the tasks of a worker for whose end no image is to blame."""
         for task in handle.tasks.values():
             retry = after_node_loss(task)
             if retry is None:
                 reason = f": {first_line(error)}" if error is not None else ""
                 raise SystemFailure(
-                    ErrorKind.DEVICE, f"shard {task.shard} was lost with its node too often; giving up{reason}"
+                    error.kind if isinstance(error, SystemFailure) else ErrorKind.DEVICE,
+                    f"shard {task.shard} was given to workers in vain too often; giving up{reason}",
                 )
             self._queue(retry)
 
-    def _retry(self, task: Task, retries: list[Task] | None, *, hung: bool) -> Iterator[Quarantined]:
+    def _retry(self, task: Task, retries: list[Task] | None, kind: ErrorKind) -> Iterator[Quarantined]:
         if retries is None:
-            yield Quarantined(task, hung)
+            yield Quarantined(task, kind)
         for one in retries or ():
             self._queue(one)
 
@@ -326,34 +337,63 @@ class WorkerPool:
         now = self._clock()
         for handle in list(self._workers):
             if handle.info is None:
+                self._replace_if_stuck_opening(handle, now)
                 continue
             if handle.poll is None and now - handle.polled >= POLL_SECONDS:
                 handle.poll = handle.worker.snapshot()
                 handle.polled = now
-            yield from self._replace_if_hung(handle, now)
+            if self._waits.shut_out(handle, self._workers, now):
+                reason = f"{handle.snapshot.waiting} does not answer there"
+                self._leave_out(handle, "cannot use the storage", SystemFailure(ErrorKind.STORAGE, reason))
+            else:
+                yield from self._replace_if_hung(handle, now)
+        self._waits.tell(self._workers)
         self._report_shortage(now)
+
+    def _replace_if_stuck_opening(self, handle: WorkerHandle, now: float) -> None:
+        most = max(OPENING_SECONDS, self._options.timeout)
+        if handle.host is None or now - handle.opening_since <= most:
+            return
+        self._stuck_openings += 1
+        reason = f"its session did not open within {most:g} s"
+        if self.workers:
+            # It keeps its place meanwhile: what hangs once on a device may hang again.
+            self._leave_out(handle, "cannot start", SystemFailure(ErrorKind.DEVICE, reason))
+        elif self._stuck_openings < MAX_STUCK_OPENINGS:
+            self._say(f"a worker {handle.place} is replaced: {reason}")
+            self._drop(handle)
+        else:
+            raise SystemFailure(
+                ErrorKind.DEVICE,
+                f"{self._stuck_openings} workers in a row did not start, the last one on {handle.host}: {reason}; "
+                "look at the device and its driver, or allow more with --timeout",
+            )
 
     def _replace_if_hung(self, handle: WorkerHandle, now: float) -> Iterator[Event]:
         if handle.unreachable_since is not None:
             return
         silent = now - handle.answered > self._options.timeout
-        stuck = [one for one in handle.snapshot.in_flight if one.seconds > self._options.timeout]
+        stuck = self._stalls.stuck(handle.snapshot)
         if not stuck and not (silent and handle.tasks):
             return
+        self._stalls.judge(stuck, now)
         names = ", ".join(one.key for one in stuck[:3]) or "nothing it would tell"
-        self._say(f"a worker made no progress for {self._options.timeout:g} s on {names}; it is replaced")
+        seconds = min((one.seconds for one in stuck), default=self._options.timeout)
+        self._say(f"a worker made no progress for {seconds:.0f} s on {names}; it is replaced")
         self._drop(handle)
         for task in handle.tasks.values():
-            rows = frozenset(one.row for one in stuck if one.shard == task.shard)
-            if rows:
-                retries = after_hang(task, rows)
+            theirs = [one for one in stuck if one.shard == task.shard]
+            if theirs:
+                retries = after_hang(task, frozenset(one.row for one in theirs))
             else:
                 retries = after_death(task, frozenset()) if not stuck else [task]
-            yield from self._retry(task, retries, hung=True)
+            yield from self._retry(task, retries, blame(theirs))
 
     def _report_shortage(self, now: float) -> None:
         patience = _FIRST_NOTICE_SECONDS if self._short else _START_SECONDS
-        if self.workers or not self._has_tasks() or now - self._without_worker_since < patience:
+        # One whose process runs has what it needs and opens its session.
+        placed = any(handle.host is not None for handle in self._workers)
+        if placed or not self._has_tasks() or now - self._without_worker_since < patience:
             return
         if self._last_notice is None or now - self._last_notice >= _NOTICE_SECONDS:
             self._last_notice = now

@@ -38,6 +38,10 @@ class RayWorker:
 
     actor: Any
 
+    def here(self) -> Call:
+        """See `Worker`."""
+        return self.actor.here.remote()
+
     def ready(self) -> Call:
         """See `Worker`."""
         return self.actor.ready.remote()

@@ -39,6 +39,9 @@ class ResultLostError(MimoError):
 class Worker(Protocol):
     """A worker that was started; its calls return at once."""
 
+    def here(self) -> Call:
+        """Ask for the name of its host, answered as soon as its process runs, whatever its session does."""
+
     def ready(self) -> Call:
         """Ask for its `WorkerInfo`, or for the failure that kept its session from opening."""
 

@@ -2,7 +2,9 @@
 
 import os
 import platform
+import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 
@@ -21,6 +23,7 @@ from mimo_core.metrics.fid.inception import Inception
 from mimo_core.models.weights import Weights
 from mimo_core.runs.recipe import Recipe
 from mimo_core.storage import Store
+from mimo_core.storage.outages import set_patience
 
 # Two tasks at a worker, so that reading the next shard overlaps computing this one, and one thread to spare.
 SLOTS = 2
@@ -33,7 +36,8 @@ _GROUPS = {"work": SLOTS + 1, "control": 2}
 class WorkerSetup:
     """What every worker of a run is made from, besides its networks, which travel once through the object store.
 
-    `decoded` is how many bytes of decoded images it keeps for the runs to come; 0 for none.
+    `decoded` is how many bytes of decoded images it keeps for the runs to come, 0 for none; `patience` for how many
+    seconds it waits for a storage that does not answer.
     """
 
     store: Store
@@ -44,6 +48,7 @@ class WorkerSetup:
     vacc_python: str | None = None
     faults: Faults = field(default_factory=Faults)
     decoded: int = 0
+    patience: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class WorkerInfo:
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups=_GROUPS)  # type: ignore[call-overload]
 class WorkerActor:
-    """Opens its session when made; a failure to do so is the error of `ready`."""
+    """Opens its session when it is asked whether it is ready; a failure to do so is the answer."""
 
     def __init__(
         self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None = None
@@ -70,9 +75,12 @@ class WorkerActor:
         self._decoded: DecodedImages | None = None
         self._extractor: FeatureExtractor | None = None
         self._extracting: tuple[object, ...] = ()
-        self._begin(setup, weights, inception)
+        # Not here: nothing would tell where a worker is that hangs while it opens its session.
+        self._to_begin: tuple[Any, ...] | None = (setup, weights, inception)
+        self._beginning = threading.Lock()
 
     def _begin(self, setup: WorkerSetup, weights: Weights | CompiledModel | None, inception: Inception | None) -> None:
+        set_patience(setup.patience)
         try:
             if setup.probe is not None and not setup.store.exists(setup.probe):
                 raise SystemFailure(
@@ -136,8 +144,17 @@ class WorkerActor:
         return self._info()
 
     @ray.method(concurrency_group="control")
+    def here(self) -> str:
+        """Return the name of the host."""
+        return platform.node()
+
+    @ray.method(concurrency_group="work")
     def ready(self) -> WorkerInfo | tuple[ErrorKind, str]:
         """Return where the worker is once its session is open, or the failure that kept it from opening."""
+        with self._beginning:
+            if self._to_begin is not None:
+                self._begin(*self._to_begin)
+                self._to_begin = None
         return self._info()
 
     def _info(self) -> WorkerInfo | tuple[ErrorKind, str]:
