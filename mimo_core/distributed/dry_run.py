@@ -1,7 +1,6 @@
 """`--dry-run`: what a run would do, found out without writing anything or starting Ray."""
 
 from dataclasses import dataclass
-from itertools import islice
 
 from mimo_core.distributed.preparation import entries_of, request_of, resolve, shard_size_of
 from mimo_core.hardware import Hardware
@@ -26,6 +25,9 @@ class DryRun:
         shards_done: shards that have their records.
         bytes: sum of the known sizes of the sources of a new run.
         first_keys: of a new run.
+        paired: images of a new run whose reference is there, 0 where none is asked for.
+        unseen: those whose reference nobody looked for, because a list or a web address names it.
+        unpaired: keys of the first few whose reference is not there.
     """
 
     folder: str
@@ -36,6 +38,9 @@ class DryRun:
     shards_done: int = 0
     bytes: int = 0
     first_keys: tuple[str, ...] = ()
+    paired: int = 0
+    unseen: int = 0
+    unpaired: tuple[str, ...] = ()
 
 
 def dry_run(config: RunConfig) -> DryRun:
@@ -51,12 +56,18 @@ def dry_run(config: RunConfig) -> DryRun:
         plan = read_plan(folder.store)
         images, shards = (plan.num_images, plan.num_shards) if plan is not None else (0, 0)
         return DryRun(name, resolved.recipe, True, images, shards, len(folder.committed()))
-    entries = entries_of(config)
-    first = list(islice(entries, _SHOWN))
-    images, size = len(first), sum(entry.size or 0 for entry in first)
-    for entry in entries:
+    images = size = paired = unseen = 0
+    first: list[str] = []
+    unpaired: list[str] = []
+    for entry in entries_of(config):
         images += 1
         size += entry.size or 0
+        paired += entry.paired is True
+        unseen += entry.reference is not None and entry.paired is None
+        if len(first) < _SHOWN:
+            first.append(entry.key)
+        if entry.paired is False and len(unpaired) < _SHOWN:
+            unpaired.append(entry.key)
     shards = -(-images // shard_size_of(config, images))
-    keys = tuple(entry.key for entry in first)
-    return DryRun(name, resolved.recipe, False, images, shards, bytes=size, first_keys=keys)
+    counts = {"images": images, "shards": shards, "bytes": size, "paired": paired, "unseen": unseen}
+    return DryRun(name, resolved.recipe, False, **counts, first_keys=tuple(first), unpaired=tuple(unpaired))
