@@ -106,6 +106,10 @@ def scores_of(statistics: Statistics) -> list[tuple[str, str]]:
         ("PSNR of luma", "input_psnr_y", "psnr_y", " dB", 2),
         ("SSIM", "input_ssim", "ssim", "", 4),
         ("SSIM as MATLAB", "input_ssim_matlab3d", "ssim_matlab3d", "", 4),
+        ("PSNR of the zoo", "", "psnr_zoo", " dB", 3),
+        ("SSIM of the zoo", "", "ssim_zoo", "", 4),
+        ("PSNR of RealBlur", "", "psnr_realblur", " dB", 3),
+        ("SSIM of RealBlur", "", "ssim_realblur", "", 4),
     ):
         first, second = statistics.scores.get(before, Mean()), statistics.scores.get(after, Mean())
         if second != Mean():

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from mimo_core.datasets.globs import Glob, has_magic, matches_any
 from mimo_core.datasets.list_files import LIST_EXTENSIONS, list_extension, read_list
-from mimo_core.datasets.references import References, is_image_name
+from mimo_core.datasets.references import References, is_image_name, refuse_lmdb
 from mimo_core.errors import UsageError
 from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
 
@@ -26,6 +26,7 @@ class ImageEntry:
         reference: path or URL of the ground truth, None where none is asked for. It need not exist: then the image's
             record will say so.
         restored: path or URL of what another tool made of it, None where it is to be restored.
+        paired: whether the reference was seen to be there; None where there is none, or nobody looked.
         size: bytes, and
         version: modification time in ns or etag, as the listing knew them; None for rows of list files, web addresses
             and what is no regular file.
@@ -37,6 +38,7 @@ class ImageEntry:
     size: int | None = None
     version: str | None = None
     restored: str | None = None
+    paired: bool | None = None
 
 
 def list_images(
@@ -60,15 +62,16 @@ def list_images(
     The nature of SOURCE is checked at once; listing itself streams while the iterator is used.
 
     Raises:
-        UsageError: nothing there, or nothing that is an image; while listing, two images that would have one reference.
+        UsageError: nothing there, or nothing that is an image; while listing, two images that would have one reference,
+            or, in the end, no image of a place that holds both has any.
         SystemFailure: a folder that cannot be listed, missing credentials, no such bucket.
     """
     root, found = _choose(source, include)
     if reference is not None:
         pairing = References(reference, root)
-        found = _paired(_some(_inputs(found, pairing), source, include), pairing, note)
+        found = _paired(_some(_inputs(found, pairing), source, root, include), pairing, reference, note)
     else:
-        found = _some(found, source, include)
+        found = _some(found, source, root, include)
     # Pairs are found by the names that the storage has.
     if root is None:
         return found
@@ -102,11 +105,15 @@ def _named_as_file(path: str) -> bool:
     return list_extension(path) is not None or is_image_name(path)
 
 
-def _some(entries: Iterator[ImageEntry], source: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+def _some(
+    entries: Iterator[ImageEntry], source: str, root: str | None, include: tuple[str, ...]
+) -> Iterator[ImageEntry]:
     from mimo_core.images.extensions import IMAGE_EXTENSIONS
 
     first = next(entries, None)
     if first is None:
+        if root is not None:
+            refuse_lmdb(Store(root), redact(source))
         names = " ".join(sorted(IMAGE_EXTENSIONS))
         also = f" and nothing matches {', '.join(include)}" if include else "; --include widens the choice"
         raise UsageError(f"no images in {redact(source)}: nothing is named {names}{also}")
@@ -233,13 +240,22 @@ def _inputs(entries: Iterator[ImageEntry], pairing: References) -> Iterator[Imag
 
 
 def _paired(
-    entries: Iterator[ImageEntry], pairing: References, note: Callable[[str], None] | None
+    entries: Iterator[ImageEntry], pairing: References, place: str, note: Callable[[str], None] | None
 ) -> Iterator[ImageEntry]:
+    given = False
     for entry in entries:
         if entry.reference is None:
-            yield replace(entry, reference=pairing.of(entry.key, entry.source))
+            url, there = pairing.find(entry.key, entry.source)
+            yield replace(entry, reference=url, paired=there)
         else:
+            given = True
             pairing.note_given(entry.reference)
             yield entry
+    if pairing.told_nothing and not given:
+        raise UsageError(
+            f"no image of {redact(place)} has a reference there: no folder tells which are blurred and which sharp "
+            "(blur and sharp, input and target, ...), and no image is its own reference; name two folders, or give a "
+            "list with a column `reference`"
+        )
     if note is not None and (unused := pairing.unused()).count:
         note(str(unused))

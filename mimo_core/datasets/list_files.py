@@ -4,16 +4,21 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
+from mimo_core.datasets.pairing import role_of
+from mimo_core.datasets.references import is_image_name
 from mimo_core.errors import ImageError, UsageError
 from mimo_core.storage import open_url, redact
 
 LIST_EXTENSIONS = (".txt", ".csv", ".jsonl", ".parquet")
 _COMPRESSED = ".gz"
 _COLUMNS = ("key", "source", "reference")
+# What may stand between the columns of a text file, where the name of an image ends before it.
+_GAP = re.compile(r"[\s,;]+")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ def list_extension(path: str) -> str | None:
 def read_list(path: str) -> Iterator[tuple[str, ListRow]]:
     """Yield the rows of a list file with their places ("line 7").
 
-    .txt: one source a line; empty lines and lines that start with "# " are left out. .csv: a header with at least
+    .txt: one source a line, or two images of which their folders tell which is the reference, as RealBlur's and
+    RSBlur's lists have them; empty lines and lines that start with "# " are left out. .csv: a header with at least
     `source`. .jsonl: an object or a string a line. .parquet: at least a column `source`. Other columns are ignored.
 
     Raises:
@@ -60,11 +66,30 @@ def read_list(path: str) -> Iterator[tuple[str, ListRow]]:
             raise UsageError(f"{redact(path)} is no whole gzip file") from None
 
 
-def _text(_: str, lines: io.TextIOWrapper) -> Iterator[tuple[str, ListRow]]:
+def _text(path: str, lines: io.TextIOWrapper) -> Iterator[tuple[str, ListRow]]:
     for number, line in enumerate(lines, 1):
         source = line.strip()
         if source and source != "#" and not source.startswith("# "):
-            yield f"line {number}", ListRow(source)
+            yield f"line {number}", _source_or_pair(path, f"line {number}", source)
+
+
+def _source_or_pair(path: str, place: str, line: str) -> ListRow:
+    """Return the row of a line of text: one path, which may hold spaces, or a pair of them."""
+    columns, start = [], 0
+    for gap in _GAP.finditer(line):
+        if is_image_name(line[start : gap.start()]):
+            columns.append(line[start : gap.start()])
+            start = gap.end()
+    if not columns:
+        return ListRow(line)
+    columns.append(line[start:])
+    roles = [role_of(column) for column in columns]
+    if sorted(map(str, roles)) != ["input", "reference"]:
+        raise UsageError(
+            f"{redact(path)}, {place}: {len(columns)} images, of which the names of their folders do not tell which "
+            "is the blurred one and which its reference; use .csv with the columns source and reference"
+        )
+    return ListRow(columns[roles.index("input")], reference=columns[roles.index("reference")])
 
 
 def _csv(path: str, lines: io.TextIOWrapper) -> Iterator[tuple[str, ListRow]]:

@@ -4,9 +4,20 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from mimo_core.datasets.key_hashes import KeySet
-from mimo_core.datasets.pairing import REFERENCE_FOLDERS, join, role_of, sharp_names, swaps
+from mimo_core.datasets.pairing import (
+    REFERENCE_FOLDERS,
+    better_of,
+    has_many_originals,
+    join,
+    partners_of,
+    role_of,
+    shares_its_original,
+    sharp_names,
+    swaps,
+)
 from mimo_core.errors import UsageError
 from mimo_core.storage import Store, is_key, is_local, redact, safe_key, scheme_of
 from mimo_core.storage.names import extension
@@ -14,6 +25,8 @@ from mimo_core.storage.names import extension
 # Names of so many reference files are kept at a time; folders beyond that are asked for again.
 _KEPT_NAMES = 2_000_000
 _FIRST_UNUSED = 5
+# Files of a place that are looked at for what kind of place it is.
+_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True)
@@ -51,8 +64,8 @@ class References:
 
     An image's reference is the first that is there of: the same key; the same stem with another image extension, or
     with another beginning (`gt_1.png` for `blur_1.png`); the same with a folder swapped (`blur` for `sharp`, `gt` or
-    `target`, `input` for `target`, `train_blur` for `train_sharp`); the same name in a folder of references without
-    subfolders, where no other image has that name.
+    `target`, `input` for `target`, `train_blur` for `train_sharp`), or all such folders; the same name in a folder of
+    references without subfolders, where no other image has that name. No image is its own reference.
     """
 
     def __init__(
@@ -73,10 +86,13 @@ class References:
         self._kept = 0
         self._used = KeySet()
         self._claims: dict[str, str] = {}
+        self._mixed = self._told = False
         if self._store.path is not None and not self._store.path.is_dir():
             raise UsageError(f"{called} {redact(url)} is no folder")
         if self._listed and next(self._store.list(), None) is None:
             raise UsageError(f"there is nothing at {called} {redact(url)}")
+        if self._listed:
+            refuse_lmdb(self._store, f"{called} {redact(url)}")
         root = None if source is None else Store(source)
         # Where the images lie below the references, and the references below the images; None where they do not.
         self._images = _below(self._store, root)
@@ -85,41 +101,53 @@ class References:
     def is_input(self, key: str) -> bool:
         """Return whether an image is to be restored: of a place that holds both, references are not.
 
-        Nor is what GoPro has in `blur_gamma` where there is a folder `blur` beside it.
+        Nor is what there is a second time in a better folder beside it, as GoPro's `blur_gamma` beside `blur`.
         """
         if self._inside is not None:
             return not key.startswith(self._inside + "/")
         if self._images is None:
             return True
-        if role_of(key) == "reference":
+        if role_of(key) in ("reference", "neither"):
             return False
         if not _listable(key):
             return True
-        beside = [swap for swap in swaps(key) if swap.folder.lower() == "blur_gamma"]
-        return not any("blur" in self._list(join(self._images, swap.parent)).folders for swap in beside)
+        return not any(
+            better_of(swap.folder) in self._list(join(self._images, swap.parent)).folders for swap in swaps(key)
+        )
+
+    @property
+    def told_nothing(self) -> bool:
+        """Whether images lie among the references, and so far no folder has told which are which."""
+        return self._mixed and not self._told
 
     def of(self, key: str, source: str | None = None) -> str:
-        """Return the path or URL of a key's reference.
+        """Return the path or URL of a key's reference, or the one that it should have; see `find`."""
+        return self.find(key, source)[0]
 
-        Where there is none, that which it should have, which will be found missing when it is read. An image is its
-        own reference only where references and images are one place and no folder says which is which.
+    def find(self, key: str, source: str | None = None) -> tuple[str, bool | None]:
+        """Return the path or URL of a key's reference, and whether it is there; None where that cannot be told.
+
+        Where there is none, it is that which the image should have, which will be found missing when it is read.
 
         Args:
             key: of the image, as the storage has it, if it is no list's.
             source: its path or URL.
 
         Raises:
-            UsageError: two images of different folders would have one reference, by their names alone.
+            UsageError: two images of different folders would have one reference, by their names alone; or the image
+                is one of a data set that has many for each.
         """
+        itself = self._images == "" or self._store.url_of(key) == source
+        self._mixed = self._mixed or itself or self._images is not None
         if not self._listed:
-            return self._store.url_of(key)
+            return self._store.url_of(_expected_beside(key) if itself else key), None
         if not _listable(key):
             self._used.add(key)
             # In a place that holds both, the same key would be the image itself.
-            return self._store.url_of(key if self._images is None else safe_key(key))
+            return self._store.url_of(key if self._images is None else safe_key(key)), None
         if not self._layouts:
-            return self._store.url_of(self._same(key) or key)
-        itself = self._images == "" or self._store.url_of(key) == source
+            same = self._same(key)
+            return self._store.url_of(same or key), same is not None
         found = None if itself else self._same(key)
         expected = None
         for one in dict.fromkeys([key] if self._images is None else [key, join(self._images, key)]):
@@ -130,11 +158,16 @@ class References:
             found, expected = self._beside(join(self._images, key))
         if found is None and not itself and "/" in key:
             found = self._by_name(key, "")
-        if found is None and expected is None and itself:
-            found = key
+        self._told = self._told or (found or expected) is not None
         if found is not None:
             self._used.add(found)
-        return self._store.url_of(found or expected or key)
+            return self._store.url_of(found), True
+        if has_many_originals(key.rpartition("/")[2]):
+            raise UsageError(
+                f"{key!r} is of Koehler's data set, which has about 200 originals for each image, and the best of "
+                "their scores counts: that is not computed here; a list with a column `reference` names one for each"
+            )
+        return self._store.url_of(expected or (_expected_beside(key) if itself else key)), False
 
     def note_given(self, reference: str) -> None:
         """Know of a reference that an image has by a list's own word."""
@@ -157,7 +190,7 @@ class References:
             return
         for entry in self._store.list():
             role = role_of(entry.key)
-            wanted = role == "reference" if self._images is not None else role != "input"
+            wanted = role == "reference" if self._images is not None else role in ("reference", None)
             if wanted and is_image_name(entry.key):
                 yield entry.key
 
@@ -177,7 +210,22 @@ class References:
                 if found is not None:
                     return found, None
             expected = expected or swap.key((there or swap.partners)[0])
-        return None, expected
+        return self._by_every_folder(key), expected
+
+    def _by_every_folder(self, key: str) -> str | None:
+        """Return the reference with all telling folders swapped, as where REDS' files unpack into a folder each."""
+        if len(swaps(key)) < 2:
+            return None
+        *segments, name = key.split("/")
+        folder = ""
+        for segment in segments:
+            folders = self._list(folder).folders
+            partners = partners_of(segment)
+            swapped = next((folders[partner] for partner in partners if partner in folders), None)
+            if partners and swapped is None:
+                return None
+            folder = join(folder, swapped or segment)
+        return self._same(join(folder, name))
 
     def _beside(self, key: str) -> tuple[str | None, str | None]:
         """Return the same from a folder of references beside those of the images, as HIDE has it."""
@@ -197,7 +245,7 @@ class References:
         if name is None:
             return None
         found = join(folder, name)
-        other = self._claims.setdefault(found, key)
+        other = key if shares_its_original(key.rpartition("/")[2]) else self._claims.setdefault(found, key)
         if other != key:
             raise UsageError(
                 f"{other!r} and {key!r} would both be compared with {self._store.show(found)}, for they have the same "
@@ -234,6 +282,26 @@ def is_image_name(key: str) -> bool:
 
     name = key.rpartition("/")[2]
     return extension(name).lower() in IMAGE_EXTENSIONS and not name.startswith("._")
+
+
+def refuse_lmdb(store: Store, name: str) -> None:
+    """Refuse a place that holds LMDB databases and no images, as BasicSR's scripts make of their data sets.
+
+    Raises:
+        UsageError: it is one; messages call it `name`.
+    """
+    keys = [entry.key for entry in islice(store.list(), _LOOKED_AT)]
+    databases = [key for key in keys if key == "data.mdb" or key.endswith("/data.mdb")]
+    if databases and not any(is_image_name(key) for key in keys):
+        raise UsageError(
+            f"{name} holds images in LMDB databases ({databases[0]}), which are not read: write them out as files first"
+        )
+
+
+def _expected_beside(key: str) -> str:
+    """Return where the reference of an image would be found whose folder says nothing; nothing is there."""
+    folder, _, name = key.rpartition("/")
+    return join(folder, "sharp", name)
 
 
 def _listable(key: str) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from mimo_core.datasets.imagelist import ImageEntry
 from mimo_core.distributed.preparation import entries_of, request_of, resolve, shard_size_of
@@ -18,6 +17,27 @@ _SHOWN = 5
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What was found in listing images.
+
+    Attributes:
+        images: their number.
+        bytes: sum of the known sizes of their sources.
+        first_keys: of the first few.
+        paired: images whose reference is there, 0 where none is asked for.
+        unseen: those whose reference nobody looked for, because a list or a web address names it.
+        unpaired: keys of the first few whose reference is not there.
+    """
+
+    images: int = 0
+    bytes: int = 0
+    first_keys: tuple[str, ...] = ()
+    paired: int = 0
+    unseen: int = 0
+    unpaired: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DryRun:
     """What the same command without `--dry-run` would do.
 
@@ -27,9 +47,7 @@ class DryRun:
         resumes: whether OUTPUT holds the run already.
         images, shards: of the whole run, what would be added to it included.
         shards_done: shards that have their records.
-        added: images that `--mode extend` would add to the run; None in another mode.
-        bytes: sum of the known sizes of the sources of a new run, or of what would be added.
-        first_keys: of a new run, or of what would be added.
+        listed: what a new run, or `--mode extend`, would take; None where a run goes on as it is.
     """
 
     folder: str
@@ -38,9 +56,7 @@ class DryRun:
     images: int
     shards: int
     shards_done: int = 0
-    added: int | None = None
-    bytes: int = 0
-    first_keys: tuple[str, ...] = ()
+    listed: Listed | None = None
 
 
 def dry_run(config: RunConfig) -> DryRun:
@@ -58,19 +74,25 @@ def dry_run(config: RunConfig) -> DryRun:
         done = len(folder.committed())
         if config.mode != "extend" or plan is None:
             return DryRun(name, resolved.recipe, True, images, shards, done)
-        added, size, keys = _count(new_entries(plan, entries_of(config)))
-        shards += -(-added // plan.shard_size)
-        return DryRun(name, resolved.recipe, True, images + added, shards, done, added, size, keys)
-    images, size, keys = _count(entries_of(config))
-    shards = -(-images // shard_size_of(config, images))
-    return DryRun(name, resolved.recipe, False, images, shards, bytes=size, first_keys=keys)
+        listed = _count(new_entries(plan, entries_of(config)))
+        shards += -(-listed.images // plan.shard_size)
+        return DryRun(name, resolved.recipe, True, images + listed.images, shards, done, listed)
+    listed = _count(entries_of(config))
+    shards = -(-listed.images // shard_size_of(config, listed.images))
+    return DryRun(name, resolved.recipe, False, listed.images, shards, 0, listed)
 
 
-def _count(entries: Iterator[ImageEntry]) -> tuple[int, int, tuple[str, ...]]:
-    """Return how many entries there are, the sum of their known sizes, and the first keys."""
-    first = list(islice(entries, _SHOWN))
-    images, size = len(first), sum(entry.size or 0 for entry in first)
+def _count(entries: Iterator[ImageEntry]) -> Listed:
+    images = size = paired = unseen = 0
+    first: list[str] = []
+    unpaired: list[str] = []
     for entry in entries:
         images += 1
         size += entry.size or 0
-    return images, size, tuple(entry.key for entry in first)
+        paired += entry.paired is True
+        unseen += entry.reference is not None and entry.paired is None
+        if len(first) < _SHOWN:
+            first.append(entry.key)
+        if entry.paired is False and len(unpaired) < _SHOWN:
+            unpaired.append(entry.key)
+    return Listed(images, size, tuple(first), paired, unseen, tuple(unpaired))

@@ -21,6 +21,7 @@ from mimo_core.inference.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.inference.restorer import Restoration
 from mimo_core.inference.stages import Loaded, Stages
 from mimo_core.inference.task import Task, TaskResult
+from mimo_core.metrics.definitions import need_values
 from mimo_core.metrics.scorer import open_scorer
 from mimo_core.runs.plan import PlanRow, read_shard
 from mimo_core.runs.recipe import Recipe
@@ -241,7 +242,7 @@ class Pipeline:
     # Inferring
 
     def _infer_for_ever(self, session: Session) -> None:
-        restorer = restorer_by(self._recipe, session, keep_values="psnr_float" in self._recipe.metrics)
+        restorer = restorer_by(self._recipe, session, keep_values=need_values(self._recipe.metrics))
         if restorer.calls == 1:
             self._infer_in_groups(lambda group: self._infer(restorer, group), self._recipe.tile_policy.batch_of)
         else:

@@ -16,11 +16,13 @@ class Metric:
         name: its record column, and what `--metrics` takes.
         definition: one line.
         of_input: whether the input is scored too, in the column `input_NAME`.
+        of_values: whether it is that of the output before it is rounded.
     """
 
     name: str
     definition: str
     of_input: bool = True
+    of_values: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -37,6 +39,7 @@ METRICS = {
             "psnr_float",
             "PSNR in dB of the output as float clipped to 0..1 against the reference, before any rounding, peak 1",
             of_input=False,
+            of_values=True,
         ),
         Metric("psnr_y", "PSNR in dB of BT.601 luma (16..235, not rounded) of the 8-bit RGB arrays, peak 255"),
         Metric(
@@ -45,11 +48,61 @@ METRICS = {
         ),
     )
 }
-"""Every metric by its name."""
+"""The metrics that every evaluation has unless it asks for fewer, by name."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Whose scores are to be repeated, to the last step.
+
+    Attributes:
+        metrics: what they are, in the order of their columns.
+        size: (height, width) that input and reference are resized to where nothing else is asked for; None where they
+            keep their own.
+        of_files: whether it scores images as they are saved.
+    """
+
+    metrics: tuple[Metric, ...]
+    size: tuple[int, int] | None
+    of_files: bool
+
+
+PROTOCOLS = {
+    "zoo": Protocol(
+        (
+            Metric(
+                "psnr_zoo",
+                "the model zoo's PSNR in dB: the unrounded output in 0..255 plus half a level, against 8 bits",
+                of_input=False,
+                of_values=True,
+            ),
+            Metric("ssim_zoo", "the model zoo's SSIM: of the same values", of_input=False, of_values=True),
+        ),
+        (360, 640),
+        False,
+    ),
+    "reference": Protocol((METRICS["psnr_float"],), None, False),
+    "realblur": Protocol(
+        (
+            Metric(
+                "psnr_realblur",
+                "RealBlur's PSNR in dB: of the 8-bit output after its intensity and position are matched (ECC)",
+                of_input=False,
+            ),
+            Metric("ssim_realblur", "RealBlur's SSIM: likewise", of_input=False),
+        ),
+        None,
+        True,
+    ),
+}
+"""The protocols by name."""
+
+EVERY = METRICS | {metric.name: metric for protocol in PROTOCOLS.values() for metric in protocol.metrics}
+"""Every metric by its name, those of protocols last."""
 
 
 ALL = tuple(METRICS)
-"""The names of all metrics, in the order of their columns."""
+"""The names of the metrics that every evaluation has, in the order of their columns."""
 
 
 def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
@@ -58,7 +111,12 @@ def check_metrics(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: a name that is no metric's.
     """
-    unknown = [name for name in names if name not in METRICS]
+    unknown = [name for name in names if name not in EVERY]
     if unknown:
-        raise UsageError(f"there is no metric {', '.join(map(repr, unknown))}; known are {', '.join(ALL)}")
-    return tuple(name for name in ALL if name in names)
+        raise UsageError(f"there is no metric {', '.join(map(repr, unknown))}; known are {', '.join(EVERY)}")
+    return tuple(name for name in EVERY if name in names)
+
+
+def need_values(names: Sequence[str]) -> bool:
+    """Return whether any of the metrics is that of the output before it is rounded."""
+    return any(EVERY[name].of_values for name in names)

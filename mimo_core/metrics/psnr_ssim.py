@@ -44,7 +44,8 @@ def psnr_float(values: npt.NDArray[np.float32], reference: Pixels) -> float:
     """PSNR in dB of a network's output before it is rounded; +inf where nothing differs.
 
     The definition of the reference repository's evaluation (chosj95/MIMO-UNet): output clipped to 0..1 against the
-    reference divided by its type's maximum, peak 1, over all values of all channels; squares are added in float64.
+    reference divided by its type's maximum, peak 1, over all values of all channels. Like there, differences and their
+    squares are rounded to float32, and added in float64.
 
     Args:
         values: (H, W, C) float32, 0..1; what lies outside is clipped.
@@ -55,7 +56,8 @@ def psnr_float(values: npt.NDArray[np.float32], reference: Pixels) -> float:
     total = 0.0
     for strip in _strips(reference, _STRIP_VALUES):
         truth = np.divide(reference[strip], scale, dtype=np.float32)
-        total += cv2.norm(np.clip(values[strip], 0, 1), truth, cv2.NORM_L2SQR)
+        error = np.clip(values[strip], 0, 1) - truth
+        total += float(np.square(error, out=error).sum(dtype=np.float64))
     return decibels(total, reference.size, 1.0)
 
 

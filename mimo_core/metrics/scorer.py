@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_core.images.pixels import as_8bit
-from mimo_core.metrics.definitions import Scores, check_metrics
+from mimo_core.metrics.definitions import METRICS, Scores, check_metrics
 
 if TYPE_CHECKING:
     from mimo_core.images.pixels import Pixels
@@ -25,7 +25,7 @@ class Scorer(Protocol):
             before: the input, (H, W, 3) RGB, uint8 or uint16.
             after: the output, likewise; 16 bits are scored as the 8 bits that they round to.
             reference: the ground truth, likewise.
-            values: the output before it was rounded, (H, W, 3) float32; None: `psnr_float` is that of `after`.
+            values: the output before it was rounded, (H, W, 3) float32; None: what is scored unrounded is `after`.
 
         Raises:
             UsageError: shapes differ.
@@ -65,6 +65,7 @@ def score_pair(metrics: Sequence[str], image: Pixels, reference: Pixels) -> Scor
         UsageError: a name that is no metric's, or shapes differ.
     """
     from mimo_core.metrics import psnr_ssim
+    from mimo_core.metrics.protocols import protocol_scores
 
     measures, image8, truth = _measures(), as_8bit(image), as_8bit(reference)
     return {
@@ -72,7 +73,8 @@ def score_pair(metrics: Sequence[str], image: Pixels, reference: Pixels) -> Scor
         if name == "psnr_float"
         else measures[name](image8, truth)
         for name in check_metrics(metrics)
-    }
+        if name in METRICS
+    } | protocol_scores(metrics, image, reference, None)
 
 
 def _measures() -> dict[str, Callable[[Pixels, Pixels], float | None]]:
@@ -97,6 +99,7 @@ class CpuScorer:
     def score(self, before: Pixels, after: Pixels, reference: Pixels, values: npt.NDArray[np.float32] | None) -> Scores:
         """Return the record columns; see `Scorer.score`."""
         from mimo_core.metrics import psnr_ssim
+        from mimo_core.metrics.protocols import protocol_scores
 
         measures = _measures()
         truth, input8, output8 = (as_8bit(pixels) for pixels in (reference, before, after))
@@ -105,6 +108,7 @@ class CpuScorer:
             if name == "psnr_float":
                 scores[name] = psnr_ssim.psnr_float(psnr_ssim.unrounded(after, values), reference)
                 continue
-            scores[f"input_{name}"] = measures[name](input8, truth)
-            scores[name] = measures[name](output8, truth)
-        return scores
+            if name in measures:
+                scores[f"input_{name}"] = measures[name](input8, truth)
+                scores[name] = measures[name](output8, truth)
+        return scores | protocol_scores(self._metrics, after, reference, values)

@@ -8,6 +8,7 @@ import torch
 
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.metrics.definitions import Scores, check_metrics
+from mimo_core.metrics.protocols import protocol_scores
 from mimo_core.metrics.psnr_ssim import (
     K1,
     K2,
@@ -63,10 +64,11 @@ class TorchScorer:
             for name in self._metrics:
                 if name == "psnr_float":
                     scores[name] = self._psnr_float(unrounded(after, values), reference)
-                else:
+                elif name in _MEASURES:
                     scores[f"input_{name}"] = _MEASURES[name](given, truth)
                     scores[name] = _MEASURES[name](restored, truth)
-        return scores
+        # To the last step means on the CPU, with the libraries of those scripts.
+        return scores | protocol_scores(self._metrics, after, reference, values)
 
     def _planes(self, pixels: npt.NDArray[np.generic]) -> torch.Tensor:
         """Return (H, W, C) as (C, H, W) on the device, in the same type."""

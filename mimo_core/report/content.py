@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mimo_core.images.scales import FULL
-from mimo_core.metrics.definitions import METRICS
+from mimo_core.metrics.definitions import EVERY
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of, pace_of, stage_means
@@ -232,7 +232,7 @@ def setup_section(runs: Sequence[RunData]) -> Section:
 
 def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
     shown = [score for score in SCORES if any(run.has(score.column) for run in runs)]
-    rows = [(score.name, METRICS[score.column].definition) for score in shown]
+    rows = [(score.name, EVERY[score.column].definition) for score in shown]
     if any(fid_of(run) is not None for run in runs):
         rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
     return [("Scores", Table((), tuple(rows)))] if rows else []

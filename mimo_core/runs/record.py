@@ -57,6 +57,10 @@ class Record:
     ssim_matlab3d: float | None = None
     input_ssim_matlab3d: float | None = None
     scales: str | None = None
+    psnr_zoo: float | None = None
+    ssim_zoo: float | None = None
+    psnr_realblur: float | None = None
+    ssim_realblur: float | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

@@ -66,6 +66,10 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("ssim_matlab3d", _REAL, "SSIM of height x width x 3 as a volume, as MATLAB's ssim; null below 11 pixels"),
     ("input_ssim_matlab3d", _REAL, "the same of the input"),
     ("scales", _TEXT, "passes that the image took, from coarse to fine, e.g. 1/4,1/2; 1 is full size alone"),
+    ("psnr_zoo", _REAL, "PSNR as the model zoo has it: the unrounded output plus half a level, peak 255, in dB"),
+    ("ssim_zoo", _REAL, "SSIM of the same values; null below 11 pixels"),
+    ("psnr_realblur", _REAL, "PSNR as RealBlur has it: after matching intensity and position; null if it cannot be"),
+    ("ssim_realblur", _REAL, "SSIM likewise; also null below 11 pixels"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

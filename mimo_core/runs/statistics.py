@@ -17,6 +17,7 @@ STAGES = ("read", "decode", "infer", "score", "encode", "write")
 SCORES = (
     *("input_psnr", "input_ssim", "psnr", "ssim", "psnr_float", "input_psnr_y", "psnr_y"),
     *("input_ssim_matlab3d", "ssim_matlab3d"),
+    *("psnr_zoo", "ssim_zoo", "psnr_realblur", "ssim_realblur"),
 )
 FIRST_FAILURES = 5
 

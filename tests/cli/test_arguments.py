@@ -229,3 +229,26 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(
     assert "metrics: psnr,ssim\n" in text
     assert "fid_sha256: none\n" in text
     assert not out.exists()
+
+
+def test_a_dry_run_says_how_many_images_have_a_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = Path(__file__).resolve().parents[2] / "samples"
+    out, some = str(tmp_path / "out"), tmp_path / "some"
+    some.mkdir()
+    for name in ("brushes.png", "window.png"):
+        (some / name).symlink_to(samples / "sharp" / name)
+    for reference, said in (
+        (samples / "sharp", "4 of 4 images have a reference\n"),
+        (some, "2 of 4 images have a reference; without one: mountains.jpg, seeds.jpg\n"),
+    ):
+        assert (
+            main(["evaluate", str(samples / "blurred"), str(reference), out, "--engine", "identity", "--dry-run"]) == 0
+        )
+        assert said in capsys.readouterr().out
+    (tmp_path / "list.txt").write_text("sharp/1.png blur/1.png\nsharp/2.png blur/2.png\n")
+    assert main(["restore", str(tmp_path / "list.txt"), out, "--engine", "identity", "--dry-run"]) == 0
+    assert "0 of 2 images have a reference, 2 more by the word of a list or a web address alone\n" in (
+        capsys.readouterr().out
+    )
+    assert main(["restore", str(samples / "blurred"), out, "--engine", "identity", "--dry-run"]) == 0
+    assert "have a reference" not in capsys.readouterr().out

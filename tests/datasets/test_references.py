@@ -122,8 +122,16 @@ def test_a_name_alone_tells_nothing_where_references_have_folders(tmp_path: Path
     assert pairs(str(tmp_path), files, "in", "truth")[0] == {"in/a/1.png": "truth/a/1.png"}
 
 
-def test_one_folder_without_a_layout_is_compared_with_itself(tmp_path: Path) -> None:
-    assert pairs(str(tmp_path), ["1.png", "a/2.png"]) == ({"1.png": "1.png", "a/2.png": "a/2.png"}, [])
+@pytest.mark.parametrize("source", ["", "a", "list.txt"])
+def test_one_place_without_a_layout_is_refused_and_never_compared_with_itself(tmp_path: Path, source: str) -> None:
+    (tmp_path / "list.txt").write_text("1.png\na/2.png\n")
+    with pytest.raises(UsageError, match="no image is its own reference"):
+        pairs(str(tmp_path), ["1.png", "a/2.png"], source, source if source == "a" else "")
+
+
+def test_what_lies_outside_of_the_layout_has_no_reference(tmp_path: Path) -> None:
+    found, _ = pairs(str(tmp_path), ["1.png", "set/blur/2.png", "set/sharp/2.png"])
+    assert found == {"1.png": "sharp/1.png", "set/blur/2.png": "set/sharp/2.png"}
 
 
 def test_images_of_one_place_are_never_their_own_references_where_folders_tell(tmp_path: Path) -> None:
