@@ -1,5 +1,6 @@
 """The cells that a sweep's file asks for: which, by what names, in which order, and what is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mimo_core.errors import UsageError
+from mimo_core.storage import Store
 from mimo_core.sweep.cells import Cell, baseline_of, expand
+from mimo_core.sweep.folder import SweepFolder
 from mimo_core.sweep.sweep_config import SweepConfig
 
 REDS = {"reds": {"source": "/data/reds"}}
@@ -151,3 +154,14 @@ def test_a_file_that_is_wrong_says_where(values: dict[str, Any], text: str) -> N
 def test_a_cell_that_makes_no_sense_is_refused_before_anything_is_run(values: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         expand(sweep(**values), "/out")
+
+
+def test_a_folder_of_somebody_elses_takes_no_sweep(tmp_path: Path) -> None:
+    config = sweep(data=REDS, cells=[{"ensemble": 4}])
+    folder = SweepFolder(Store(str(tmp_path)))
+    folder.begin(config)
+    folder.check(config)
+    (tmp_path / "sweep.json").rename(tmp_path / "table.md")
+    with pytest.raises(UsageError, match=r'it holds "table\.md"'):
+        folder.begin(config)
+    assert [entry.key for entry in folder.store.list()] == ["table.md"]
