@@ -136,13 +136,16 @@ def test_a_dry_run_counts_as_the_run_does(place: Path, options: dict[str, object
     would = dry_run(config_of(**options))
     assert not Path("out").exists()
     start(**options)
-    assert (would.images, would.shards, would.added) == (*told(), None)
+    assert (would.images, would.shards) == told()
+    assert would.listed is not None
+    assert would.listed.images == would.images
     for number in range(7):
         (place / "in" / f"new{number}.png").write_bytes(b"1")
     would = dry_run(config_of(mode="extend", **options))
     start(mode="extend", **options)
     assert (would.images, would.shards) == told()
-    assert would.added == would.images - (5 if "limit" in options else 23)
+    assert would.listed is not None
+    assert would.listed.images == would.images - (5 if "limit" in options else 23)
 
 
 @pytest.mark.parametrize("mode", ["retry-failed", "extend"])
