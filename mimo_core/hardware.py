@@ -6,6 +6,8 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimo_core.errors import UsageError
+
 # NVIDIA's driver, the same below WSL, on Jetson boards, and AMD's.
 _GPU_NODES = ("nvidia[0-9]*", "nvidiactl", "dxg", "nvhost-*", "nvmap", "kfd")
 
@@ -90,6 +92,16 @@ def int8_saturates() -> bool:
     """Return whether this CPU adds products of 8-bit integers in 16 bits, where they overflow: x86 without VNNI."""
     flags = _cpu_flags()
     return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
+
+
+def refuse_int8_that_saturates() -> None:
+    """Refuse int8 on a CPU that computes it wrongly (`int8_saturates`).
+
+    Raises:
+        UsageError: it is one.
+    """
+    if int8_saturates():
+        raise UsageError("this CPU's int8 products overflow (it has no VNNI): use --precision fp32")
 
 
 def _cpu_has_bf16() -> bool:

@@ -57,7 +57,7 @@ class ExportConfig(BaseModel):
         "auto", description="inner resampling; auto takes it from the weights' metadata, nearest without one"
     )
     size: Annotated[str, AfterValidator(_size)] = Field(
-        "dynamic", description="dynamic, or HxW in pixels; for vacc dynamic means 360x640"
+        "dynamic", description="dynamic (multiples of 4), or HxW in pixels; for vacc dynamic means 360x640"
     )
     batch: Annotated[str, AfterValidator(_batch)] = Field("dynamic", description="dynamic, or a number of images")
     output: Output | None = Field(
@@ -88,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _export_file(config: ExportConfig, weights: "Weights", file: Path, target: Path) -> None:
-    from mimo_core.models.onnx_graph import export_onnx
+    from mimo_core.models.onnx_graph import SIDES, export_onnx
 
     size = None if config.size == "dynamic" else parse_size(config.size)
     batch = None if config.batch == "dynamic" else int(config.batch)
@@ -102,12 +102,14 @@ def _export_file(config: ExportConfig, weights: "Weights", file: Path, target: P
         raise UsageError(f"{target} exists, and an export never replaces anything: name another TARGET") from None
     show(f"{target}: {weights.spec.variant} ({weights.spec.interpolation}), {config.precision}, opset {config.opset}")
     print(f"  batch {config.batch}, size {config.size}, output {output}, {size_of_file(target.stat().st_size)}")
+    if size is None:
+        print(f"  {SIDES}")
     print(f"  {checked}")
 
 
 def _export_folder(config: ExportConfig, weights: "Weights", folder: Path, target: Path) -> None:
     from mimo_core.datasets.imagelist import list_images
-    from mimo_core.engines.export.vacc_folder import ONNX_FILE, write_vacc_folder
+    from mimo_core.engines.export.vacc_folder import CALIBRATION_IMAGES, ONNX_FILE, write_vacc_folder
 
     if config.precision != "fp32" or config.batch not in ("dynamic", "1"):
         raise UsageError("--for vacc: VACC's compiler quantises by itself, and takes one image at a time")
@@ -121,6 +123,8 @@ def _export_folder(config: ExportConfig, weights: "Weights", folder: Path, targe
     print(f"  {checked}")
     if not sources:
         print("  for fp16 alone: int8 needs calibration images, --images SOURCE")
+    elif len(sources) < CALIBRATION_IMAGES:
+        print(f"  int8: calibrated on {count(len(sources), 'image')}, the zoo's is on {CALIBRATION_IMAGES}")
 
 
 def _check(

@@ -13,7 +13,7 @@ from openvino.preprocess import PrePostProcessor
 from mimo_core.engines.base import SessionLimits, SessionSpec, check_batch
 from mimo_core.engines.model_cache import kept
 from mimo_core.errors import DeviceFaultError, ErrorKind, ImageError, SessionOutOfMemoryError, UsageError
-from mimo_core.hardware import int8_saturates
+from mimo_core.hardware import refuse_int8_that_saturates
 from mimo_core.images.pixels import Pixels, quantise
 from mimo_core.models.network import MULTIPLE
 from mimo_core.models.onnx_graph import build_onnx
@@ -57,8 +57,8 @@ class OpenVinoSession:
         bf16 = computes_bf16(self._core)
         if spec.precision == "bf16" and not bf16:
             raise UsageError("this CPU has no bfloat16 arithmetic, which OpenVINO would imitate: use --precision fp32")
-        if spec.precision == "int8" and int8_saturates():
-            raise UsageError("this CPU's int8 products overflow (it has no VNNI): use --precision fp32")
+        if spec.precision == "int8":
+            refuse_int8_that_saturates()
         self._settings = {
             # What is not in int8 is in bfloat16 where the CPU has it.
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 and spec.precision != "fp32" else "f32",

@@ -10,7 +10,15 @@ import torch
 from mimo_core.errors import UsageError
 from mimo_core.models.network import MimoUNet, count_parameters, gflops
 from mimo_core.models.weight_files import parse
-from mimo_core.models.weights import ModelSpec, load_weights, read_weights, save_weights, spec_of, write_whole
+from mimo_core.models.weights import (
+    ModelSpec,
+    load_weights,
+    read_weights,
+    require_finite,
+    save_weights,
+    spec_of,
+    write_whole,
+)
 
 OFFICIAL_OBJECTS = {"576346030a9862cdd0a7dfdfc44858880c3d8a76": "MIMO-UNet.pkl"}
 """Git object names (`git hash-object FILE`) of checkpoints that are very probably the official ones."""
@@ -65,6 +73,7 @@ def inspect_weights(name_or_path: str) -> Inspection:
     data, source = read_weights(name_or_path)
     layout = parse(data, source)
     spec = spec_of(layout, source)
+    require_finite(layout.tensors, source)
     git_object = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     with torch.device("meta"):
         network = MimoUNet(spec.width, spec.num_res, spec.interpolation)

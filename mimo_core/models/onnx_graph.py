@@ -24,6 +24,8 @@ INT8_OPSET = 13
 CURRENT_OPSET = 21
 """For runtimes of today; newer ones change nothing in the operators used here."""
 INPUT, OUTPUT = "input", "output"
+SIDES = f"height and width must be multiples of {MULTIPLE}: pad the image at the bottom and the right, crop the output"
+"""What a graph of free sizes says in its `doc_string`: halves and doubles only meet again for such sides."""
 
 
 def export_onnx(
@@ -45,7 +47,7 @@ def export_onnx(
         weights: what to export.
         path: the file to write.
         opset: version of ONNX's operators, 11 or later.
-        size: (height, width) in pixels, multiples of 4; None leaves both dynamic.
+        size: (height, width) in pixels, multiples of 4; None leaves both dynamic, but multiples of 4 all the same.
         batch: number of images; None leaves it dynamic.
         output: `image`, or `residual`, what the network adds to its input, for who adds that at a higher precision.
         int8: convolutions in integers, as pairs of QuantizeLinear and DequantizeLinear, for weights that hold ranges.
@@ -97,6 +99,7 @@ def build_onnx(
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, shape)],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, shape)],
             list(graph.constants.values()),
+            doc_string=SIDES if size is None else "",
         ),
         opset_imports=[helper.make_opsetid("", opset)],
         producer_name="mimo-restore",

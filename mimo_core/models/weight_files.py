@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,8 +91,13 @@ def _parse_safetensors(data: bytes, name: str) -> Layout:
 
 
 def _parse_pytorch(data: bytes, name: str) -> Layout:
+    if _is_torchscript(data):
+        raise WeightsError(f"{name} is a TorchScript archive, which holds code; save the network's state dict instead")
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        # What torch warns of is for those who call it; what the file is, is said below.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_unpickling_message(data, name, error)) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, AttributeError) as error:
@@ -112,12 +119,22 @@ def _parse_pytorch(data: bytes, name: str) -> Layout:
     return Layout("pytorch", stripped, prefixed=prefixed)
 
 
+def _is_torchscript(data: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(member.endswith("/constants.pkl") for member in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return False
+
+
 def _unpickling_message(data: bytes, name: str, error: Exception) -> str:
     text = str(error)
     if "Unsupported global" in text or "Unsupported class" in text or "GLOBAL" in text:
+        # Torch's own text tells how to load it all the same.
+        what = f" ({found[1]})" if (found := re.search(r"GLOBAL ([\w.]+)", text)) is not None else ""
         return (
-            f"{name} holds Python objects beside tensors, which could run code when loaded; it was not loaded. "
-            f"Save its state dict alone: torch.save({{'model': network.state_dict()}}, ...). {_first_line(error)}"
+            f"{name} holds Python objects beside tensors{what}, which could run code when loaded; it was not loaded. "
+            "Save its state dict alone: torch.save({'model': network.state_dict()}, ...)."
         )
     kind = "zip archive" if zipfile.is_zipfile(io.BytesIO(data)) else "file"
     return (

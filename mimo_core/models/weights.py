@@ -312,9 +312,15 @@ def _as_float32(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]
         if not tensor.is_floating_point():
             raise WeightsError(f"{source}: {name} holds {tensor.dtype} values; expected floating-point ones")
         state[name] = tensor.detach().float().contiguous()
-        if not bool(torch.isfinite(state[name]).all()):
-            raise WeightsError(f"{source}: {name} holds values that are not finite; the training that made it diverged")
+    require_finite(state, source)
     return state
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that no network can be computed with (WeightsError)."""
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{source}: {name} holds values that are not finite; the training that made it diverged")
 
 
 def _not_found(name: str, known: Mapping[str, ShippedWeights]) -> str:

@@ -55,9 +55,14 @@ def test_a_target_of_another_kind_is_refused(checkpoint: Path, capsys: pytest.Ca
     assert "must end in .onnx" in capsys.readouterr().err
 
 
-def test_a_dynamic_residual_is_checked_too(checkpoint: Path) -> None:
-    assert main(["export", str(checkpoint), str(checkpoint.parent / "r.onnx"), "--output", "residual"]) == OK
-    assert shape_of(checkpoint.parent / "r.onnx") == ["batch", 3, "height", "width"]
+def test_a_dynamic_residual_is_checked_too_and_says_which_sizes_it_takes(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = checkpoint.parent / "r.onnx"
+    assert main(["export", str(checkpoint), str(file), "--output", "residual"]) == OK
+    assert shape_of(file) == ["batch", 3, "height", "width"]
+    assert "height and width must be multiples of 4" in capsys.readouterr().out
+    assert "height and width must be multiples of 4" in onnx.load(file).graph.doc_string
 
 
 def test_a_file_of_other_weights_does_not_pass_the_check(tmp_path: Path) -> None:
@@ -86,7 +91,9 @@ def test_a_folder_for_vaccs_compiler_is_checked_too(checkpoint: Path, capsys: py
     assert main(["export", str(checkpoint), str(target), *options]) == OK
     assert shape_of(target / "mimo.onnx") == [1, 3, 96, 128]
     assert {"fp16.yaml", "int8.yaml", "vdsp.json", "vacc.json", "README.md"} <= {file.name for file in target.iterdir()}
-    assert "max |diff|" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "max |diff|" in text
+    assert "int8: calibrated on 4 images, the zoo's is on 50" in text
     assert main(["export", str(checkpoint), str(target), *options]) == USAGE
     assert main(["export", str(checkpoint), *options[:2], "--precision", "int8"]) == USAGE
     text = capsys.readouterr().err

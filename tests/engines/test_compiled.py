@@ -18,7 +18,8 @@ from mimo_core.runs.recipe import Recipe
 
 HARDWARE = Hardware(cores=4, memory=8 << 30, cpu_bf16=True, cuda=True, cuda_bf16=True, cuda_memory=8 << 30, vacc_dies=4)
 SIZE = (96, 128)
-IMAGES = [str(Path(__file__).resolve().parents[2] / "samples" / "blurred" / "window.png")]
+SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "blurred"
+IMAGES = [str(SAMPLES / name) for name in ("window.png", "brushes.png")]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_the_folder_holds_what_the_compiler_reads(tmp_path: Path, colourful_weig
         "backend": {
             "type": "tvm_vacc",
             "dtype": "int8",
-            "compile": {"data_transport_mode": 1},
+            "compile": {"data_transport_mode": 1, "force_tiny_oc_1x1_to_3x3": True},
             "quantize": {"calibrate_mode": "percentile", "quantize_per_channel": True},
         },
         "dataset": {
@@ -61,7 +61,7 @@ def test_the_folder_holds_what_the_compiler_reads(tmp_path: Path, colourful_weig
         "workspace": {"path": "deploy_weights/"},
     }
     fp16 = yaml.safe_load((folder / "fp16.yaml").read_text())
-    assert fp16["backend"] == {"type": "tvm_vacc", "dtype": "fp16", "compile": {"data_transport_mode": 1}}
+    assert fp16["backend"] == {"type": "tvm_vacc", "dtype": "fp16", "compile": int8["backend"]["compile"]}
     assert "dataset" not in fp16
     model = onnx.load(str(folder / "mimo.onnx"))
     assert [one.version for one in model.opset_import] == [11]
@@ -70,6 +70,7 @@ def test_the_folder_holds_what_the_compiler_reads(tmp_path: Path, colourful_weig
     assert (vdsp["OpConfig"]["OimageHeight"], vdsp["OpConfig"]["OimageWidth"]) == SIZE
     text = (folder / "README.md").read_text() + (folder / "int8.yaml").read_text()
     assert "nferred" in text
+    assert "Vastai/VastModelZOO@84bf3fb" in text
     assert "ever run on a card" in text
     for precision in ("fp16", "int8"):
         compiled = load_compiled(str(folder), precision)
@@ -90,6 +91,27 @@ def test_calibration_images_are_cut_from_the_users_and_not_resized(tmp_path: Pat
         assert np.array_equal(tile[: whole.shape[0], : whole.shape[1]], whole)
 
 
+def test_the_operator_is_the_zoos_own_at_its_size(tmp_path: Path, colourful_weights: Path) -> None:
+    """Its file at 360x640, field by field."""
+    write_vacc_folder(load_weights(str(colourful_weights)), tmp_path, size=(360, 640))
+    written = json.loads((tmp_path / "vdsp.json").read_text())
+    sizes = {f"{side}image{axis}": pixels for side in "IO" for axis, pixels in (("Width", 640), ("Height", 360))}
+    assert written == {
+        "OpType": "FUSION_OP_RGB_RESIZE_CVTCOLOR_NORM_TENSOR",
+        "OpConfig": {
+            "IimageFormat": "RGB_PLANAR",
+            **sizes,
+            "IimageWidthPitch": 640,
+            "IimageHeightPitch": 360,
+            "Mean": [0, 0, 0],
+            "Std": [1, 1, 1],
+            "NormaType": "DIV255",
+            "ColorCvtCode": "NO_CHANGE",
+            "ResizeType": "BILINEAR_CV",
+        },
+    }
+
+
 def test_without_calibration_images_there_is_fp16_alone(tmp_path: Path, colourful_weights: Path) -> None:
     write_vacc_folder(load_weights(str(colourful_weights)), tmp_path, size=SIZE)
     assert not (tmp_path / "int8.yaml").exists()
@@ -106,6 +128,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, colourful_weights: P
     weights = load_weights(str(colourful_weights))
     with pytest.raises(UsageError, match="--interpolation bilinear"):
         write_vacc_folder(load_weights(str(colourful_weights), "nearest"), tmp_path / "x", size=SIZE)
+    with pytest.raises(UsageError, match="at least two to calibrate on"):
+        write_vacc_folder(weights, tmp_path / "x", size=SIZE, calibration_images=IMAGES[:1])
     with pytest.raises(UsageError, match="multiples of 4 pixels"):
         write_vacc_folder(weights, tmp_path / "x", size=(63, 96))
     assert not (tmp_path / "x").exists()

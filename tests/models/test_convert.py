@@ -1,9 +1,13 @@
 """What a weights file holds is told truly, and conversions keep it."""
 
+import pickle
 import subprocess
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from mimo_core.errors import UsageError, WeightsError
@@ -73,3 +77,36 @@ def test_conversions_refuse_what_would_lose_weights(checkpoint: Path, tmp_path: 
     with pytest.raises(UsageError, match="float16 cannot"):
         convert_weights(str(tmp_path / "large.pth"), tmp_path / "large.safetensors", half=True)
     assert not (tmp_path / "large.safetensors").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
+def test_inspection_refuses_what_is_not_finite(tmp_path: Path, value: float, name: str) -> None:
+    state = MimoUNet(8, 2).state_dict()
+    state["FAM1.merge.main.0.bias"][3] = value
+    if name.endswith(".pth"):
+        torch.save(state, tmp_path / name)
+    else:
+        safetensors.torch.save_file(state, tmp_path / name)
+    with pytest.raises(WeightsError, match=r"FAM1.merge.main.0.bias holds values that are not finite"):
+        inspect_weights(str(tmp_path / name))
+
+
+def test_what_torch_says_to_its_callers_is_not_quoted(tmp_path: Path) -> None:
+    """Objects and TorchScript are refused in this program's words: torch's tell how to run their code."""
+    torch.save({"model": MimoUNet(8, 2).state_dict(), "optimizer": torch.nn.Linear(2, 2)}, tmp_path / "objects.pkl")
+    (tmp_path / "protocol4.pkl").write_bytes(pickle.dumps({"model": Path("x")}, protocol=4))
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        for member in ("data.pkl", "constants.pkl", "version"):
+            archive.writestr(f"script/{member}", b"")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, text in (
+            ("objects.pkl", r"holds Python objects beside tensors \(torch.nn.modules.linear.Linear\)"),
+            ("protocol4.pkl", "expected"),
+            ("script.pt", "is a TorchScript archive, which holds code"),
+        ):
+            with pytest.raises(WeightsError, match=text) as caught:
+                inspect_weights(str(tmp_path / name))
+            assert "weights_only" not in str(caught.value)
+            assert "eights only load" not in str(caught.value)

@@ -27,8 +27,11 @@ from mimo_core.storage import read_url, redact
 ONNX_FILE = "mimo.onnx"
 _VDSP, _CALIBRATION, _LIST = "vdsp.json", "calibration", "calibration.csv"
 _WORKSPACE = "deploy_weights"
-# As many as the vendor's own configurations of this kind take.
-_CALIBRATION_TILES = 50
+CALIBRATION_IMAGES = 50
+"""As many as the zoo's own configuration for this model takes to calibrate int8."""
+_CALIBRATION_TILES = CALIBRATION_IMAGES
+# Where the zoo's files for this model are.
+_ZOO = "Vastai/VastModelZOO@84bf3fb, deblurring_denoising/mimo_unet/vacc_code"
 # From this size on the vendor's float16 model does not fit a die's memory, by its own account; the int8 one does.
 _TOO_LARGE_FOR_FP16 = 720 * 1280
 
@@ -52,7 +55,8 @@ def write_vacc_folder(
             restored `image`, as the model zoo has it.
 
     Raises:
-        UsageError: the folder holds something, the size cannot be, or the weights' interpolation is not bilinear.
+        UsageError: the folder holds something, the size cannot be, the weights' interpolation is not bilinear, or there
+            is a single calibration image.
         ImageError: a calibration image cannot be read.
     """
     if weights.spec.interpolation != "bilinear":
@@ -61,6 +65,11 @@ def write_vacc_folder(
         )
     if any(side < MULTIPLE or side % MULTIPLE for side in size):
         raise UsageError(f"size {size[0]}x{size[1]}: height and width must be multiples of {MULTIPLE} pixels")
+    if len(calibration_images) == 1:
+        raise UsageError(
+            f"{redact(calibration_images[0])}: one image tells nothing of the ranges of others; int8 needs at least "
+            f"two to calibrate on (the zoo takes {CALIBRATION_IMAGES}), or none for fp16 alone"
+        )
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,17 +99,21 @@ def write_vacc_folder(
     (folder / DESCRIPTION).write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
-_YAML_NOTE = """\
-# For `vamc compile`, run in this folder. The layout is that of the vendor's public configurations; that these values
-# are right for this model is inferred. Nothing here was ever run on a card.
+_YAML_NOTE = f"""\
+# For `vamc compile`, run in this folder. Values are those of the zoo's own configuration for this model
+# ({_ZOO}/build/config.yaml), which is
+# in the layout of an older compiler (`vamc build`). Inferred: the places of its keys in this layout, which is that of
+# the vendor's newer configurations, and the paths. Nothing here was ever run on a card.
 """
+# As the zoo has it for this model under `engine.common`; its place here, beside the other, is inferred.
+_COMPILE = {"data_transport_mode": 1, "force_tiny_oc_1x1_to_3x3": True}
 
 
 def _configuration(
     name: str, precision: CompiledPrecision, size: tuple[int, int], calibration_tiles: int
 ) -> dict[str, Any]:
     """Return the document that `vamc compile` reads."""
-    backend: dict[str, Any] = {"type": "tvm_vacc", "dtype": precision, "compile": {"data_transport_mode": 1}}
+    backend: dict[str, Any] = {"type": "tvm_vacc", "dtype": precision, "compile": dict(_COMPILE)}
     document: dict[str, Any] = {
         "name": name,
         "frontend": {"type": "onnx", "checkpoint": ONNX_FILE, "dtype": "fp32", "shape": {INPUT: [1, 3, *size]}},
@@ -183,7 +196,7 @@ def _readme(description: Description, tiles: int) -> str:
         f"output `output`: {gives} |",
         "| `fp16.yaml`" + (", `int8.yaml`" if tiles else "") + " | configurations of `vamc compile`; the result lies "
         f"in `{_WORKSPACE}/` |",
-        f"| `{_VDSP}` | the card's pre-processing: RGB planes, divided by 255 |",
+        f"| `{_VDSP}` | the card's pre-processing: RGB planes, divided by 255, as the zoo has it |",
         f"| `{DESCRIPTION}` | what the engine has to know of all this |",
     ]
     if tiles:
@@ -192,9 +205,10 @@ def _readme(description: Description, tiles: int) -> str:
         )
     lines += [
         "",
-        "Inferred, not known: the values in the configurations and the pre-processing for this model (the layout of "
-        "both is the vendor's), and that paths in them are relative to where `vamc` runs. Nothing was ever run on a "
-        "card.",
+        f"The values are those of the zoo's own files for this model ({_ZOO}: `build/config.yaml` and "
+        "`vdsp_params/official-mimo_unet-vdsp_params.json`). Inferred, not known: where its keys, "
+        "`force_tiny_oc_1x1_to_3x3` above all, stand in the layout of `vamc compile`; the operator for other sizes "
+        "than 360x640; and that paths are relative to where `vamc` runs. Nothing was ever run on a card.",
     ]
     if not tiles:
         lines.append("There are no calibration images, so there is no configuration for int8.")

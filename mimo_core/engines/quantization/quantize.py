@@ -17,6 +17,7 @@ from mimo_core.engines import Session, SessionSpec, open_session
 from mimo_core.engines.base import Precision
 from mimo_core.engines.quantization.calibration import Histogram, Method, Range, as_tensor, convolutions, observe
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
+from mimo_core.hardware import refuse_int8_that_saturates
 from mimo_core.images.pixels import Pixels, as_8bit, crop_to, pad_to_multiple
 from mimo_core.metrics.psnr_ssim import psnr, ssim
 from mimo_core.models.int8 import KEY, Quantisation, activation_steps, weight_steps
@@ -87,6 +88,8 @@ def quantise(
     """
     if not calibration or not held_out:
         raise UsageError("calibration needs at least one image, and measuring another one")
+    # Calibration takes minutes and would be for nothing.
+    refuse_int8_that_saturates()
     say(f"calibrating on {len(calibration)} images")
     network = build_network(weights)
     histograms = observe(network, calibration)

@@ -163,7 +163,8 @@ def _load(store: Store, description: Description, precision: CompiledPrecision, 
 def vdsp_operator(size: tuple[int, int]) -> dict[str, Any]:
     """Return the pre-processing operator for a model of this (height, width): RGB planes in, 1/255, no resizing.
 
-    The layout of the fields is the runtime's; that this combination is right for this model is inferred.
+    At 360x640 it is the zoo's own for this model, field by field (Vastai/VastModelZOO@84bf3fb,
+    deblurring_denoising/mimo_unet/vacc_code/vdsp_params); that other sizes change its sizes alone is inferred.
     """
     height, width = size
     return {
