@@ -1,15 +1,18 @@
 """The plan: the image list cut into shards, written once under the run's folder and committed by `plan.json`."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.storage import Store, redact
+
+T = TypeVar("T")
 
 FOLDER = "plan"
 COMMIT = f"{FOLDER}/plan.json"
@@ -194,13 +197,18 @@ def read_shard(store: Store, number: int) -> list[PlanRow]:
 
 def read_ahead(store: Store, numbers: Iterable[int], threads: int) -> Iterator[list[PlanRow]]:
     """Yield the rows of these shards one shard after another, some of them read ahead. Errors as `read_shard`."""
+    return ahead(lambda number: read_shard(store, number), numbers, threads)
+
+
+def ahead(read: Callable[[int], T], numbers: Iterable[int], threads: int) -> Iterator[T]:
+    """Yield what is read for each number, in order; some of it is read ahead by as many threads."""
     with ThreadPoolExecutor(threads) as pool:
-        pending: list[Future[list[PlanRow]]] = []
+        pending: list[Future[T]] = []
         try:
             for number in numbers:
                 if len(pending) == 2 * threads:
                     yield pending.pop(0).result()
-                pending.append(pool.submit(read_shard, store, number))
+                pending.append(pool.submit(read, number))
             while pending:
                 yield pending.pop(0).result()
         finally:

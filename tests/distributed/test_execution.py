@@ -1,6 +1,7 @@
 """One driver's work on a real run folder, with a scheduler without Ray: every row one record, each shard one part."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,30 @@ def test_a_worker_that_could_not_start_stands_in_the_summary(folder: RunFolder) 
 
     assert work(folder, script).failed_starts == ("die 1 does not answer",)
     assert json.loads(folder.store.read("summary.json"))["last_session"]["failed_starts"] == ["die 1 does not answer"]
+
+
+class SlowFolder(RunFolder):
+    """A run's folder whose second part cannot be read before the first one has been replaced."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.replaced = threading.Event()
+        self.in_time = True
+
+    def read(self, shard: int) -> list[Record]:
+        if shard == 1:
+            self.in_time = self.replaced.wait(60)
+        return super().read(shard)
+
+    def commit(self, *arguments: Any, **options: Any) -> Any:
+        statistics = super().commit(*arguments, **options)
+        self.replaced.set()
+        return statistics
+
+
+def test_work_goes_on_while_it_is_read_what_is_left_to_do(folder: RunFolder) -> None:
+    """It may be in a hundred thousand parts of a bucket."""
+    work(folder, answering(with_failures({(0, 1), (1, 2)})))
+    slow = SlowFolder(folder.store)
+    assert work(slow, mode="retry-failed").statistics.restored == IMAGES
+    assert slow.in_time

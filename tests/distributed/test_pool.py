@@ -1,7 +1,7 @@
 """The pool against a scheduler without Ray: growth, silence, lost connections, failed starts, deaths and quarantine."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,7 @@ class Trial:
             self.scheduler.clock,
         )
 
-    def run(self, tasks: Iterable[Task], each: Callable[["Trial"], None] = lambda trial: None) -> "Trial":
+    def run(self, tasks: Iterable[Task | None], each: Callable[["Trial"], None] = lambda trial: None) -> "Trial":
         for event in self.pool.run(iter(tasks)):
             assert self.scheduler.now < 10_000, "the pool does not end"
             if isinstance(event, TaskResult):
@@ -207,6 +207,37 @@ def test_a_worker_that_answers_is_not_replaced_however_long_its_task_takes() -> 
     trial = Trial(1, slow).run(shards(2))
     assert len(trial.scheduler.workers) == 1
     assert trial.rows_done == every_row(2)
+
+
+def test_workers_that_nobody_asked_meanwhile_are_not_silent() -> None:
+    """The driver was held up, by its storage or a stop signal, when all that it had asked was answered."""
+    trial = Trial(2, lambda worker: setattr(worker, "seconds", 0.2))
+    held = []
+
+    def held_up(tasks: list[Task]) -> Iterator[Task]:
+        for task in tasks:
+            if not held and task.shard > 2 and all(one.tasks and one.poll is None for one in trial.pool._workers):
+                trial.scheduler.now += 10 * TIMEOUT
+                held.append(task)
+            yield task
+
+    trial.run(held_up(shards(20)))
+    assert held
+    assert len(trial.scheduler.workers) == 2
+    assert trial.rows_done == every_row(20)
+    assert trial.said == []
+
+
+def test_tasks_that_are_not_there_yet_are_waited_for() -> None:
+    def dribbling(tasks: list[Task]) -> Iterator[Task | None]:
+        for task in tasks:
+            yield from [None] * 40
+            yield task
+
+    trial = Trial(2).run(dribbling(shards(6)))
+    assert trial.rows_done == every_row(6)
+    assert all(worker.released for worker in trial.scheduler.workers)
+    assert Trial(2).run(iter([None, None])).scheduler.workers == []
 
 
 def test_an_image_that_hangs_twice_is_quarantined_and_its_neighbours_go_on() -> None:

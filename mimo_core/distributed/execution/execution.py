@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mimo_core.distributed.execution.assembly import Assembly
 from mimo_core.distributed.execution.breaker import Breaker
+from mimo_core.distributed.execution.prefetch import Prefetch
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
 from mimo_core.distributed.preparation import Prepared
@@ -22,6 +23,7 @@ from mimo_core.inference.task import Task, TaskResult
 from mimo_core.runs.config import RunConfig, parse_max_failed
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.lease import Lease
+from mimo_core.runs.plan import ahead
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record, now
 from mimo_core.runs.records import read_footer, scan
@@ -29,6 +31,8 @@ from mimo_core.runs.statistics import Statistics
 from mimo_core.wording import count
 
 _COMMITTERS = 4
+_READERS = 8
+_PREFETCHED = 256
 # Parts pile up in memory if storage is slower than the workers: then the driver waits.
 _MAX_PENDING_COMMITS = 64
 _PROGRESS_SECONDS = 0.5
@@ -96,7 +100,8 @@ class Execution:
             self._earlier_images, self._earlier_failed = earlier.restored, 0
         else:
             self._earlier_images, self._earlier_failed = earlier.images, earlier.failed
-        tasks = self._tasks(done)
+        # What is left may have to be read from storage first, while the workers want to be heard.
+        tasks = Prefetch(self._tasks(done), _PREFETCHED)
         # Should this driver die after its last part, the next one must not take the old summary for its own.
         self._folder.remove_summary()
         try:
@@ -114,6 +119,7 @@ class Execution:
             self._settle_commits(0)
             self._show_progress(last=True)
         finally:
+            tasks.close()
             self._pool.close()
             # What is being committed is finished; what has not begun is left to the next session.
             self._committers.shutdown(wait=True, cancel_futures=True)
@@ -132,11 +138,14 @@ class Execution:
             yield task
 
     def _retries(self, done: list[int]) -> Iterator[Task]:
-        for shard in done:
+        def read(shard: int) -> list[Record] | None:
             statistics = read_footer(self._folder.store, shard)[0]
-            if statistics.restored == statistics.images:
+            return self._folder.read(shard) if statistics.restored < statistics.images else None
+
+        for shard, rows in zip(done, ahead(read, done, _READERS), strict=True):
+            if rows is None:
                 continue
-            records = dict(enumerate(self._folder.read(shard)))
+            records = dict(enumerate(rows))
             failed = tuple(row for row, record in records.items() if record.status != "restored")
             attempt = 1 + max(records[row].attempt or 1 for row in failed)
             task = Task(shard, failed, attempt=attempt)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from mimo_core.distributed.resources import Demand
-from mimo_core.distributed.workers.scheduler import Call, Worker
+from mimo_core.distributed.workers.scheduler import Call, Started, Worker
 from mimo_core.distributed.workers.worker import WorkerInfo
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
@@ -27,7 +27,6 @@ class WorkerHandle:
         reported: images in the results that came back.
         poll: the call that the next snapshot answers, if it was asked for one, and
         polled: when it was, in seconds of the pool's clock, as all times here.
-        answered: when it last answered.
         lost_calls: calls whose answers were lost.
         waiting_since: since when it waits for a storage that does not answer, None while it does not, and
         waited_until: when it last ceased to.
@@ -47,12 +46,16 @@ class WorkerHandle:
     reported: int = 0
     poll: Call | None = None
     polled: float = 0.0
-    answered: float = 0.0
     lost_calls: set[Call] = field(default_factory=set)
     waiting_since: float | None = None
     waited_until: float = 0.0
     progressed: float = 0.0
     unreachable_since: float | None = None
+
+    @classmethod
+    def of(cls, started: Started) -> "WorkerHandle":
+        """Take a worker that was asked for, and ask it where it is."""
+        return cls(started.worker, started.demand, started.ready, started.worker.here())
 
     @property
     def calls(self) -> list[Call]:

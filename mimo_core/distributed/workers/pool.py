@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import chain
 from typing import Any
 
 from mimo_core.distributed.workers.handle import WorkerHandle
@@ -17,6 +16,7 @@ from mimo_core.distributed.workers.scheduler import (
     WorkerDiedError,
     WorkerUnreachableError,
 )
+from mimo_core.distributed.workers.shortage import Shortage
 from mimo_core.distributed.workers.stalls import Stalls, blame
 from mimo_core.distributed.workers.waits import Waits
 from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
@@ -26,11 +26,8 @@ from mimo_core.inference.task import Task, TaskResult
 from mimo_core.wording import first_line
 
 POLL_SECONDS = 0.5
+_FIRST_TASK_SECONDS = 0.02
 _GROW_SECONDS = 2.0
-_FIRST_NOTICE_SECONDS = 5.0
-_NOTICE_SECONDS = 30.0
-# Where there is room, the process of a worker runs after this time: Python, PyTorch.
-_START_SECONDS = 60.0
 # A connection counts as lost at once, and after about 20 s it is known whether the node behind it is gone.
 UNREACHABLE_SECONDS = 60.0
 # A session is opened within this time or `--timeout`, whichever is longer.
@@ -61,15 +58,13 @@ class WorkerPool:
         self._scheduler = scheduler
         self._clock = clock
         self._workers: list[WorkerHandle] = []
-        self._fresh: Iterator[Task] = iter(())
+        self._fresh: Iterator[Task | None] = iter(())
         self._retries: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._exhausted = False
         self._deaths_without_progress = 0
         self._last_growth = 0.0
-        self._without_worker_since = clock()
-        self._last_notice: float | None = None
-        self._short = False
+        self._shortage = Shortage(clock())
         self._left_out = LeftOut()
         self._waits = Waits(say)
         self._stalls = Stalls(options.timeout, options.patience, clock())
@@ -93,17 +88,24 @@ class WorkerPool:
         """Images that workers have finished in tasks that are not finished."""
         return sum(max(0, handle.snapshot.finished - handle.reported) for handle in self._workers)
 
-    def run(self, tasks: Iterator[Task]) -> Iterator[Event | None]:
+    def run(self, tasks: Iterator[Task | None]) -> Iterator[Event | None]:
         """Yield each task's result, each quarantined task, and None at least twice a second so that the caller may act.
+
+        Args:
+            tasks: to be done; None where there is none yet.
 
         Raises:
             SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
         """
-        first = next(tasks, None)
-        if first is None:
-            return
+        self._fresh = tasks
+        # For nothing no worker starts.
+        while (first := self._next_fresh()) is None:
+            if self._exhausted:
+                return
+            self._scheduler.wait([], _FIRST_TASK_SECONDS)
+            yield None
+        self._retries.append(first)
         self._scheduler.prepare(self._options.demand)
-        self._fresh = chain([first], tasks)
         while True:
             self._start_workers()
             self._assign_tasks()
@@ -137,12 +139,10 @@ class WorkerPool:
             # Whether the others fare better shows soon; until then more of them only fail alike.
             return
         if wanted > 0:
-            self._short = self._scheduler.room(self._options.demand) < wanted
-            self._workers += [self._start_worker() for _ in range(wanted)]
-
-    def _start_worker(self) -> WorkerHandle:
-        started = self._scheduler.start(self._options.demand, self._setup, self._networks)
-        return WorkerHandle(started.worker, started.demand, started.ready, started.worker.here())
+            self._shortage.short = self._scheduler.room(self._options.demand) < wanted
+            for _ in range(wanted):
+                started = self._scheduler.start(self._options.demand, self._setup, self._networks)
+                self._workers.append(WorkerHandle.of(started))
 
     def _has_tasks(self) -> bool:
         return not self._exhausted or bool(self._retries or self._suspects)
@@ -165,9 +165,14 @@ class WorkerPool:
             return None
         if self._retries:
             return self._retries.popleft()
-        task = None if self._exhausted else next(self._fresh, None)
-        self._exhausted = self._exhausted or task is None
-        return task
+        return self._next_fresh()
+
+    def _next_fresh(self) -> Task | None:
+        try:
+            return None if self._exhausted else next(self._fresh)
+        except StopIteration:
+            self._exhausted = True
+            return None
 
     def _reserved_for_suspects(self) -> WorkerHandle | None:
         """Return the worker that takes no new tasks while suspects wait for one that is empty."""
@@ -221,7 +226,6 @@ class WorkerPool:
     def _on_ready(self, handle: WorkerHandle, answer: WorkerInfo | tuple[ErrorKind, str]) -> None:
         if isinstance(answer, WorkerInfo):
             handle.info, handle.host = answer, answer.host
-            handle.answered = self._clock()
             self._stuck_openings = 0
         else:
             failure = SystemFailure(*answer)
@@ -246,8 +250,7 @@ class WorkerPool:
             self._stalls.progress(handle.progressed)
         handle.poll = None
         handle.snapshot = snapshot
-        handle.answered = self._clock()
-        self._waits.note(handle, handle.answered)
+        self._waits.note(handle, self._clock())
         handle.unreachable_since = None
         if handle.lost_calls:
             # The worker lives, but the answers that were lost do not come again.
@@ -329,7 +332,7 @@ class WorkerPool:
         self._workers.remove(handle)
         self._scheduler.kill(handle.worker)
         if not self.workers:
-            self._without_worker_since = self._clock()
+            self._shortage.begin(self._clock())
 
     # Watching
 
@@ -372,7 +375,8 @@ class WorkerPool:
     def _replace_if_hung(self, handle: WorkerHandle, now: float) -> Iterator[Event]:
         if handle.unreachable_since is not None:
             return
-        silent = now - handle.answered > self._options.timeout
+        # Since it was asked: while this process was held up, nobody asked it.
+        silent = handle.poll is not None and now - handle.polled > self._options.timeout
         stuck = self._stalls.stuck(handle.snapshot)
         if not stuck and not (silent and handle.tasks):
             return
@@ -390,11 +394,7 @@ class WorkerPool:
             yield from self._retry(task, retries, blame(theirs))
 
     def _report_shortage(self, now: float) -> None:
-        patience = _FIRST_NOTICE_SECONDS if self._short else _START_SECONDS
         # One whose process runs has what it needs and opens its session.
         placed = any(handle.host is not None for handle in self._workers)
-        if placed or not self._has_tasks() or now - self._without_worker_since < patience:
-            return
-        if self._last_notice is None or now - self._last_notice >= _NOTICE_SECONDS:
-            self._last_notice = now
+        if not placed and self._has_tasks() and self._shortage.is_to_be_told(now):
             self._say(self._scheduler.describe_shortage(self._options.demand))
