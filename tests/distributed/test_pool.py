@@ -414,9 +414,7 @@ def test_the_run_goes_on_without_a_worker_that_cannot_start_and_tries_there_agai
     trial.run(shards(200), lambda trial: most.append(trial.pool.workers))
     assert trial.rows_done == every_row(200)
     assert trial.pool.failed_starts == ["die 1 does not answer"]
-    assert trial.said == [
-        "a worker on host-1 while starting cannot start: die 1 does not answer; it is left out for 30 s"
-    ]
+    assert trial.said == ["a worker on host-1 cannot start: die 1 does not answer; it is left out for 30 s"]
     # Its place stays taken for as long, by itself.
     at = most.index(3)
     assert 2 in most[:at]
@@ -463,7 +461,7 @@ def test_a_worker_that_hangs_while_it_opens_its_session_is_replaced() -> None:
     assert trial.rows_done == every_row(4)
     assert OPENING_SECONDS < trial.scheduler.now < 2 * OPENING_SECONDS
     # It has all it needs: nobody is told that it waits for room.
-    assert trial.said == ["a worker on host-0 while starting is replaced: its session did not open within 120 s"]
+    assert trial.said == ["a worker on host-0 is replaced: its session did not open within 120 s"]
 
 
 def test_a_worker_that_opens_slowly_does_not_keep_others_from_starting() -> None:
@@ -476,7 +474,7 @@ def test_a_worker_that_opens_slowly_does_not_keep_others_from_starting() -> None
     trial.run(shards(1000), each)
     assert trial.rows_done == every_row(1000)
     assert trial.said == [
-        "a worker on host-0 while starting cannot start: its session did not open within 120 s; it is left out for 30 s"
+        "a worker on host-0 cannot start: its session did not open within 120 s; it is left out for 30 s"
     ]
 
 

@@ -70,10 +70,15 @@ class WorkerHandle:
         return any(task.suspect for task in self.tasks.values())
 
     @property
+    def where(self) -> str:
+        """The host it is on, in words."""
+        return f"on {self.host}" if self.host is not None else "while starting"
+
+    @property
     def place(self) -> str:
-        """Where it is, in words."""
-        where = f"on {self.host}" if self.host is not None else ""
-        return where if self.info is not None else f"{where} while starting".strip()
+        """Where it is, and whether it has begun to work, in words."""
+        starting = self.info is None and self.host is not None
+        return f"{self.where} while starting" if starting else self.where
 
     @property
     def tasks_go_on(self) -> str:

@@ -182,7 +182,8 @@ class WorkerPool:
 
     def _collect(self) -> Iterator[Event]:
         waiting = {call: handle for handle in self._workers for call in handle.calls}
-        for call in self._scheduler.wait(list(waiting), POLL_SECONDS):
+        # Where a worker is comes first, to be named with what became of it.
+        for call in sorted(self._scheduler.wait(list(waiting), POLL_SECONDS), key=lambda one: one != waiting[one].here):
             handle = waiting[call]
             if handle not in self._workers:
                 continue
@@ -230,17 +231,16 @@ class WorkerPool:
         else:
             failure = SystemFailure(*answer)
             self._leave_out(handle, "cannot start", failure)
-            if str(failure) not in self.failed_starts:
-                self.failed_starts.append(str(failure))
+            self.failed_starts = list(dict.fromkeys([*self.failed_starts, str(failure)]))
 
     def _leave_out(self, handle: WorkerHandle, what: str, failure: SystemFailure) -> None:
         """Go on without a worker for a while where others work: a node without credentials, a broken die."""
         if not any(one.host is not None for one in self._workers if one is not handle):
-            raise SystemFailure(failure.kind, f"{failure} ({handle.place})")
+            raise SystemFailure(failure.kind, f"{failure} ({handle.where})")
         self._workers.remove(handle)
         self._failed_since_success = True
         seconds = self._left_out.add(handle, self._clock())
-        self._say(f"a worker {handle.place} {what}: {failure}; it is left out for {seconds:g} s{handle.tasks_go_on}")
+        self._say(f"a worker {handle.where} {what}: {failure}; it is left out for {seconds:g} s{handle.tasks_go_on}")
         self._queue_unblamed(handle, failure)
 
     def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
@@ -363,7 +363,7 @@ class WorkerPool:
             # It keeps its place meanwhile: what hangs once on a device may hang again.
             self._leave_out(handle, "cannot start", SystemFailure(ErrorKind.DEVICE, reason))
         elif self._stuck_openings < MAX_STUCK_OPENINGS:
-            self._say(f"a worker {handle.place} is replaced: {reason}")
+            self._say(f"a worker {handle.where} is replaced: {reason}")
             self._drop(handle)
         else:
             raise SystemFailure(
