@@ -133,7 +133,10 @@ def _credentials(config: RunConfig) -> None:
         return
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
+    from fsspec.config import conf
 
+    if any(conf.get("s3", {}).get(name) for name in ("anon", "key", "token", "profile", "client_kwargs")):
+        return
     try:
         found = Session().get_credentials()
     except BotoCoreError:

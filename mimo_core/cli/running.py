@@ -39,22 +39,22 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
         print_outcome(outcome, config)
         return SOME_FAILED if outcome.statistics.failed or outcome.statistics.skipped else OK
 
-    return attempt(job, work, how_to_resume(job, config, argv))
+    return attempt(job, work, lambda progressed: how_to_resume(job, config, argv, progressed=progressed))
 
 
-def attempt(job: str, work: Callable[[Display], int], resumption: str) -> int:
+def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool], str]) -> int:
     """Do the work of a job that can be resumed, and say how to go on with it where it is stopped.
 
     Args:
         job: its name, as in `mimo restore`.
         work: what is to be done; its exit code is returned.
-        resumption: in words, in mid-sentence, which command goes on.
+        resumption: says in words, in mid-sentence, which command goes on, told whether workers have begun.
     """
     with Display() as display:
 
         def report(cause: str) -> None:
             display.finish()
-            display.say(f"stopped by {cause}; what is committed stays; {resumption}")
+            display.say(f"stopped by {cause}; what is committed stays; {resumption(display.progressed)}")
 
         with interruptible(report) as interruption:
             try:
@@ -70,13 +70,16 @@ def attempt(job: str, work: Callable[[Display], int], resumption: str) -> int:
                 display.say(f"mimo {job}: {error}")
                 # Before there was any progress there may be nothing that could stay.
                 kept = "What is committed stays. " if display.progressed else ""
-                display.say(f"{kept}Once that is mended: {resumption}")
+                display.say(f"{kept}Once that is mended: {resumption(display.progressed)}")
                 return FAILED
 
 
-def how_to_resume(job: str, config: RunConfig, argv: Sequence[str]) -> str:
-    """Return in words, in mid-sentence, which command goes on with a run that was stopped."""
-    if config.mode == "overwrite":
+def how_to_resume(job: str, config: RunConfig, argv: Sequence[str], *, progressed: bool) -> str:
+    """Return in words, in mid-sentence, which command goes on with a run that was stopped.
+
+    `progressed` says whether workers have begun: a run that is to be started over has taken the old one's place then.
+    """
+    if config.mode == "overwrite" and progressed:
         # Once more, it would begin by removing what is committed.
         return "the same command without --mode overwrite goes on from here"
     return same_command(job, argv)

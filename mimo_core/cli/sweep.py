@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         display.finish()
         return _print_results(results, arguments.output)
 
-    return attempt("sweep", work, same_command("sweep", argv))
+    return attempt("sweep", work, lambda _: same_command("sweep", argv))
 
 
 def read_sweep(file: str) -> SweepConfig:

@@ -74,7 +74,7 @@ def _text(path: str, lines: io.TextIOWrapper) -> Iterator[tuple[str, ListRow]]:
 
 
 def _source_or_pair(path: str, place: str, line: str) -> ListRow:
-    """Return the row of a line of text: one path, which may hold spaces, or a pair of them."""
+    """Return the row of a line of text: one path, which may hold spaces and commas, or a pair of them."""
     columns, start = [], 0
     for gap in _GAP.finditer(line):
         if is_image_name(line[start : gap.start()]):
@@ -85,6 +85,9 @@ def _source_or_pair(path: str, place: str, line: str) -> ListRow:
     columns.append(line[start:])
     roles = [role_of(column) for column in columns]
     if sorted(map(str, roles)) != ["input", "reference"]:
+        if not all("/" in column and is_image_name(column) for column in columns) or "://" in line:
+            # A name such as `holiday.jpg copy.jpg`.
+            return ListRow(line)
         raise UsageError(
             f"{redact(path)}, {place}: {len(columns)} images, of which the names of their folders do not tell which "
             "is the blurred one and which its reference; use .csv with the columns source and reference"

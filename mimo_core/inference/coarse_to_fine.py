@@ -102,7 +102,10 @@ class CoarseToFineRestorer:
             restored = (self._full if factor == 1 else self._coarse).restore(shrunk, tick)
             keep_values = self._keep_values and factor == factors[-1]
             for (index, before), small, after in zip(alive, shrunk, restored, strict=True):
-                results[index] = _added(before, small, after, factor, keep_values=keep_values)
+                try:
+                    results[index] = _added(before, small, after, factor, keep_values=keep_values)
+                except ImageError as error:
+                    results[index] = error
         return results
 
     def _judged(self, images: Sequence[Pixels], tick: Tick) -> list[Result | tuple[int, ...]]:

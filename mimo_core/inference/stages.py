@@ -257,9 +257,14 @@ class Stages:
         """Decode a file; what seems damaged is read once more, for it may have been damaged on its way."""
         try:
             return self._files.decode(file)
-        except ImageError:
-            with self._board.stage("read", task.shard, {index: row.key}):
-                again = self._files.read_again(file)
+        except ImageError as error:
+            if error.kind not in (ErrorKind.TRUNCATED, ErrorKind.NOT_AN_IMAGE):
+                raise
+            try:
+                with self._board.stage("read", task.shard, {index: row.key}):
+                    again = self._files.read_again(file)
+            except ImageError:
+                again = None
             if again is None:
                 raise
             return self._files.decode(again)

@@ -136,16 +136,31 @@ class RunFolder:
         manifest = self.manifest()
         if manifest is None:
             raise UsageError(f"{self.store} holds no run")
+        outputs = self._outputs() if manifest.recipe.saves_images else ()
         self._delete(records.part_name(number) for number in records.part_numbers(self.store))
         self._delete(features.part_names(self.store))
-        existing = plan.read_plan(self.store)
-        if existing is not None:
-            if manifest.recipe.saves_images:
-                self._delete(row.output for row in existing.rows(threads=_READERS))
-            # Before its shards: a plan that is there is whole.
-            self.store.delete(plan.COMMIT)
+        self._delete(outputs)
+        # Before its shards: a plan that is there is whole.
+        self.store.delete(plan.COMMIT)
         plan.remove_shards(self.store)
         self.store.delete_many([_SUMMARY, REPORT])
+
+    def _outputs(self) -> Iterable[str]:
+        """Return the keys of the outputs: the plan's, or those that records name where the plan is damaged.
+
+        Nothing says that any other output is the run's, so that it stays.
+        """
+        try:
+            existing = plan.read_plan(self.store)
+            if existing is None:
+                return ()
+            # To its end once, while the records are still there.
+            deque(existing.rows(threads=_READERS), maxlen=0)
+        except plan.DamagedPlanError:
+            return [
+                key for number in records.part_numbers(self.store) for key in records.outputs_of(self.store, number)
+            ]
+        return (row.output for row in existing.rows(threads=_READERS))
 
     def _delete(self, keys: Iterable[str]) -> None:
         """Remove very many files: thousands at once, by several threads."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from mimo_core.datasets.imagelist import ImageEntry
 from mimo_core.runs.plan import Plan, PlanRow
@@ -35,13 +35,13 @@ def renew_links(plan: Plan, entries: Iterator[ImageEntry], left: Collection[int]
         rows = plan.shard(number)
         found = list(islice(entries, len(rows)))
         fresh = [_renewed(row, entry) for row, entry in zip(rows, found, strict=False)]
-        same = [row for row in fresh if row is not None]
-        if len(same) < len(rows):
-            unmatched = fresh.index(None) if None in fresh else len(fresh)
-            return renewed, rows[unmatched].key
+        matched = [row for row in takewhile(lambda row: row is not None, fresh) if row is not None]
+        same = matched + rows[len(matched) :]
         if same != rows:
             renewed += sum(one != other for one, other in zip(same, rows, strict=True))
             write_shard(plan.store, number, same)
+        if len(matched) < len(rows):
+            return renewed, rows[len(matched)].key
     return renewed, None
 
 

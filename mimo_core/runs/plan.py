@@ -146,11 +146,21 @@ def shard_keys(store: Store, first: int = 0) -> Iterator[str]:
             yield entry.key
 
 
+class DamagedPlanError(SystemFailure):
+    """A committed plan, or a shard of it, is there but is no such thing any more, or is missing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorKind.STORAGE, message)
+
+    def __reduce__(self) -> tuple[type["DamagedPlanError"], tuple[str]]:  # type: ignore[override]
+        return type(self), (str(self),)
+
+
 def read_plan(store: Store) -> Plan | None:
     """Return the committed plan of a run's folder; None where there is none (or only an incomplete one).
 
     Raises:
-        SystemFailure: where `plan.json` cannot be understood.
+        DamagedPlanError: where `plan.json` cannot be understood.
         UsageError: where a newer version of the program wrote it.
     """
     try:
@@ -172,27 +182,26 @@ def read_plan(store: Store) -> Plan | None:
             signed=document.get("signed", False),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise SystemFailure(
-            ErrorKind.STORAGE, f"{store.show(COMMIT)} is not a plan ({type(error).__name__}: {error})"
-        ) from None
+        raise DamagedPlanError(f"{store.show(COMMIT)} is not a plan ({type(error).__name__}: {error})") from None
 
 
 def read_shard(store: Store, number: int) -> list[PlanRow]:
     """Return the rows of a shard, in order.
 
     Raises:
-        SystemFailure: where the shard is missing or no shard: a plan is never incomplete once it is committed.
+        DamagedPlanError: where the shard is missing or no shard: a plan is never incomplete once it is committed.
+        SystemFailure: where it cannot be read.
     """
     try:
         data = store.read(shard_name(number))
         return [PlanRow(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
     except ImageError as error:
-        raise SystemFailure(error.kind, f"the plan is damaged: {error}") from None
+        if error.kind is not ErrorKind.NOT_FOUND:
+            raise SystemFailure(error.kind, f"the plan cannot be read: {error}") from None
+        raise DamagedPlanError(f"the plan is damaged: {error}") from None
     except (pa.ArrowException, OSError, TypeError) as error:
         name = store.show(shard_name(number))
-        raise SystemFailure(
-            ErrorKind.STORAGE, f"the plan is damaged: {name} is no shard ({type(error).__name__})"
-        ) from None
+        raise DamagedPlanError(f"the plan is damaged: {name} is no shard ({type(error).__name__})") from None
 
 
 def read_ahead(store: Store, numbers: Iterable[int], threads: int) -> Iterator[list[PlanRow]]:

@@ -202,6 +202,15 @@ def read_footer(store: Store, number: int) -> tuple[Statistics, dict[str, str]]:
     return statistics, {name.decode(): value.decode() for name, value in metadata.items() if name not in hidden}
 
 
+def outputs_of(store: Store, number: int) -> list[str]:
+    """Return the keys of the outputs that a part names; none where the part is damaged or gone."""
+    try:
+        table = read_part_table(store, number)
+    except (ImageError, SystemFailure):
+        return []
+    return [key for key in table["output"].to_pylist() if key is not None]
+
+
 def _damaged(store: Store, number: int, error: Exception) -> SystemFailure:
     name = store.show(part_name(number))
     return SystemFailure(ErrorKind.STORAGE, f"{name} is not a part of records ({type(error).__name__}); remove it")

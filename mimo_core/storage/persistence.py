@@ -78,7 +78,7 @@ async def persist(
                         if tries >= min(_FEWEST, retries.attempts) and now - answering >= retries.alone_s:
                             raise AloneError(error, tries) from None
                     else:
-                        if now - begun >= patience:
+                        if now - begun >= patience and tries >= min(_FEWEST, retries.attempts):
                             raise
                         if answering is not None:
                             away.enter_context(outages.waiting(place, type(error).__name__, patience))

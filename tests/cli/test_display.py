@@ -46,19 +46,24 @@ def test_without_a_terminal_lines_come_at_intervals_and_the_last_state_in_the_en
 
 def test_the_way_to_resume_can_be_pasted_and_holds_no_secret() -> None:
     config = RestoreConfig(source="my photos", output="out")
-    assert how_to_resume("restore", config, ["my photos", "out", "--include", "*.dat"]).endswith(
+    assert how_to_resume("restore", config, ["my photos", "out", "--include", "*.dat"], progressed=True).endswith(
         "mimo restore 'my photos' out --include '*.dat'"
     )
-    secret = how_to_resume("restore", config, ["https://u:p@host/list.csv?X-Amz-Signature=abc", "out"])
+    secret = how_to_resume("restore", config, ["https://u:p@host/list.csv?X-Amz-Signature=abc", "out"], progressed=True)
     assert "abc" not in secret
     assert "u:p" not in secret
 
 
 def test_the_way_to_resume_does_not_remove_what_is_done() -> None:
     config = RestoreConfig(source="in", output="out", mode="overwrite")
-    text = how_to_resume("restore", config, ["in", "out", "--mode", "overwrite"])
+    arguments = ["in", "out", "--mode", "overwrite"]
+    text = how_to_resume("restore", config, arguments, progressed=True)
     assert "without --mode overwrite" in text
     assert "mimo restore in" not in text
+    # Before that, what goes on without it is the run that was to be replaced.
+    assert how_to_resume("restore", config, arguments, progressed=False).endswith(
+        "mimo restore in out --mode overwrite"
+    )
 
 
 @pytest.mark.parametrize("progressed", [False, True])
@@ -70,7 +75,7 @@ def test_only_a_run_that_got_somewhere_is_told_that_something_stays(
             display.progress(progress())
         raise SystemFailure(ErrorKind.STORAGE, "the disk is full")
 
-    assert attempt("restore", work, "the same command goes on") == 1
+    assert attempt("restore", work, lambda _: "the same command goes on") == 1
     told = capsys.readouterr().err
     assert "mimo restore: the disk is full\n" in told
     assert told.endswith("Once that is mended: the same command goes on\n")

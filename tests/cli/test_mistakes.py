@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from fsspec.config import conf
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import USAGE, main
+from mimo_core.cli.mistakes import refuse_mistakes
+from mimo_core.errors import UsageError
 from mimo_core.models.metadata import INT8, read_metadata
 from mimo_core.runs.config import RestoreConfig
 
@@ -108,3 +111,20 @@ def test_what_is_no_safetensors_file_has_no_metadata(tmp_path: Path) -> None:
     file.write_bytes(b"\x02" + b"\0" * 7 + b"{}")
     assert read_metadata(file) == {}
     assert INT8 == "quantisation", "files that exist say so"
+
+
+@pytest.mark.parametrize("settings", [{"anon": True}, {"key": "k", "secret": "s"}, {"profile": "archive"}])
+def test_settings_of_fsspec_open_buckets_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object]
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_"))]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    config = RestoreConfig(source="s3://archive/2019", output=str(tmp_path / "out"))
+    monkeypatch.setitem(conf, "s3", {})
+    with pytest.raises(UsageError, match="there are no credentials for s3://archive/2019"):
+        refuse_mistakes(config)
+    monkeypatch.setitem(conf, "s3", settings)
+    refuse_mistakes(config)

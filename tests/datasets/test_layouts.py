@@ -156,7 +156,8 @@ def test_columns_that_no_name_tells_apart_are_refused(tmp_path: Path, line: str,
 
 
 def test_paths_with_spaces_and_commas_are_one_path(tmp_path: Path) -> None:
-    names = ["my photos, 2019/a b.png", "x.png.d/1.png", "archive.png/frame 2.png"]
+    names = ["my photos, 2019/a b.png", "x.png.d/1.png", "archive.png/frame 2.png", "holiday.jpg copy.jpg"]
+    names += ["trip/a.png - Copy.png", "b.png,c.png"]
     (tmp_path / "list.txt").write_text("\n".join(names))
     assert [entry.key for entry in list_images(str(tmp_path / "list.txt"))] == names
 

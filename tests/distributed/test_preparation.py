@@ -272,6 +272,9 @@ def test_a_list_of_other_images_renews_no_links_and_stops_no_run(place: Path) ->
     assert told[0] == "2 images got new links from signed.csv"
     assert "cannot be renewed from c.png on" in told[1]
     assert links() == ["two", "two", "one", "one", "one", "one"]
+    sign("three", "acbdef")
+    assert "cannot be renewed from b.png on" in start(source="signed.csv")[1]
+    assert links() == ["three", "two", "one", "one", "one", "one"], "what does match is renewed"
     Path("signed.csv").unlink()
     assert "cannot be renewed: there is nothing at" in start(source="signed.csv")[0]
-    assert links() == ["two", "two", "one", "one", "one", "one"]
+    assert links() == ["three", "two", "one", "one", "one", "one"]

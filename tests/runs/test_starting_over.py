@@ -263,3 +263,14 @@ def test_very_many_are_removed_in_few_requests(s3_bucket: str, monkeypatch: pyte
     assert asked.count("delete_objects") <= 6
     assert json.loads(store.read("run.json"))["source"] == "/old"
     assert not store.exists(part_name(0))
+
+
+@pytest.mark.parametrize("damaged", ["plan/plan.json", shard_name(1)])
+def test_a_run_whose_plan_is_damaged_can_be_started_over(store: Store, damaged: str) -> None:
+    folder = begin(store)
+    store.write(damaged, b"no plan")
+    store.write("images/somebody.txt", b"not of any record")
+    plan = replace_run(folder, manifest_of("new"), new_plan)
+    assert plan.num_images == 3
+    # What the records name as outputs is gone, and nothing else.
+    assert names(store) == sorted([*NEW, "images/somebody.txt"])
