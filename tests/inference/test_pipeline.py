@@ -114,9 +114,10 @@ def test_outputs_equal_an_independent_script_to_one_level(pairs: Path, restored:
 
 
 def test_identical_images_score_infinity_and_tiny_ones_have_no_ssim(tmp_path: Path) -> None:
-    save(tmp_path / "in" / "same.png", cut("sharp", "window.png", 0, 0))
-    save(tmp_path / "in" / "tiny.png", cut("sharp", "window.png", 0, 0, 10, 30))
-    found = run(tmp_path / "in", tmp_path / "out", reference=tmp_path / "in").records
+    for folder in ("in", "copy"):
+        save(tmp_path / folder / "same.png", cut("sharp", "window.png", 0, 0))
+        save(tmp_path / folder / "tiny.png", cut("sharp", "window.png", 0, 0, 10, 30))
+    found = run(tmp_path / "in", tmp_path / "out", reference=tmp_path / "copy").records
     assert found["same.png"].psnr == found["same.png"].input_psnr == float("inf")
     assert found["same.png"].ssim == pytest.approx(1.0)
     assert found["tiny.png"].psnr == float("inf")
