@@ -443,6 +443,26 @@ def test_nodes_that_join_after_a_failed_start_are_used() -> None:
     assert trial.rows_done == every_row(300)
 
 
+def test_a_worker_that_fails_before_the_others_run_is_left_out() -> None:
+    def script(worker: FakeWorker) -> None:
+        if worker.number == 0:
+            worker.failure = (ErrorKind.DEVICE, "die 0 does not answer")
+        else:
+            worker.lands, worker.starts = 5.0, 6.0
+
+    trial = Trial(2, script, minimum=2, maximum=2).run(shards(10))
+    assert trial.rows_done == every_row(10)
+    assert trial.said == ["a worker on host-0 cannot start: die 0 does not answer; it is left out for 30 s"]
+
+
+def test_a_worker_whose_place_another_waits_for_ends_the_run_when_it_fails() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.failure = (ErrorKind.DEVICE, "die 0 does not answer")
+
+    with pytest.raises(SystemFailure, match=r"die 0 does not answer \(on host-0\)"):
+        Trial(1, script, minimum=2).run(shards(10))
+
+
 def test_a_run_none_of_whose_workers_can_start_stops() -> None:
     def script(worker: FakeWorker) -> None:
         worker.failure = (ErrorKind.STORAGE, "node x cannot see the output")

@@ -130,13 +130,12 @@ class WorkerPool:
         self._last_growth = now
         for handle in self._left_out.take_due(now, at_least_one=not self._workers):
             self._scheduler.kill(handle.worker)
-        most = self._options.maximum
         wanted = self._options.minimum - len(self._workers)
         if self._has_tasks() and all(handle.host is not None for handle in self._workers):
-            room = self._scheduler.room(self._options.demand)
+            room, most = self._scheduler.room(self._options.demand), self._options.maximum
             wanted = max(wanted, room if most is None else min(room, most - len(self._workers)))
+        # Whether the others fare better shows soon; until then more of them only fail alike.
         if self._failed_since_success and self._workers:
-            # Whether the others fare better shows soon; until then more of them only fail alike.
             return
         if wanted > 0:
             self._shortage.short = self._scheduler.room(self._options.demand) < wanted
@@ -235,7 +234,8 @@ class WorkerPool:
 
     def _leave_out(self, handle: WorkerHandle, what: str, failure: SystemFailure) -> None:
         """Go on without a worker for a while where others work: a node without credentials, a broken die."""
-        if not any(one.host is not None for one in self._workers if one is not handle):
+        # One whose process does not run yet may still work, unless it waits for the place of this one.
+        if all(one.host is None and self._shortage.short for one in self._workers if one is not handle):
             raise SystemFailure(failure.kind, f"{failure} ({handle.where})")
         self._workers.remove(handle)
         self._failed_since_success = True
