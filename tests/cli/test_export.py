@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -58,8 +59,10 @@ def test_a_target_of_another_kind_is_refused(checkpoint: Path, capsys: pytest.Ca
 def test_a_dynamic_residual_is_checked_too_and_says_which_sizes_it_takes(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = checkpoint.parent / "r.onnx"
-    assert main(["export", str(checkpoint), str(file), "--output", "residual"]) == OK
+    file, images = checkpoint.parent / "r.onnx", checkpoint.parent / "images"
+    images.mkdir()
+    assert cv2.imwrite(str(images / "odd.png"), sample_images(None, 1)[0][:90, :130, ::-1])
+    assert main(["export", str(checkpoint), str(file), "--output", "residual", "--images", str(images)]) == OK
     assert shape_of(file) == ["batch", 3, "height", "width"]
     assert "height and width must be multiples of 4" in capsys.readouterr().out
     assert "height and width must be multiples of 4" in onnx.load(file).graph.doc_string

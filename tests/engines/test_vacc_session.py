@@ -20,7 +20,9 @@ from mimo_core.engines import Monitored, SessionSpec, open_session
 from mimo_core.engines.base import Session
 from mimo_core.engines.vacc import count_dies
 from mimo_core.engines.vacc import die as die_module
+from mimo_core.engines.vacc import session as session_module
 from mimo_core.engines.vacc.compiled import CompiledModel, load_compiled
+from mimo_core.engines.vacc.die import DieError
 from mimo_core.errors import DeviceFaultError, ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.images.tiling import TilePolicy
 from mimo_core.inference.restorer import Restoration, Restorer
@@ -191,7 +193,7 @@ def test_the_card_has_always_something_to_do_and_never_too_much(
     session = open_vacc(residual)
     restorer = Restorer(session, TilePolicy(SIZE, 16, None, 4))
     assert restorer.calls == 4
-    pixels = photograph(200, 300)
+    pixels = photograph(100, 160)
     alone = restorer.restore([pixels])[0]
     assert vaststreamx.deepest == 4
     results: dict[int, Restoration | ImageError] = {}
@@ -199,7 +201,7 @@ def test_the_card_has_always_something_to_do_and_never_too_much(
     def restore(number: int) -> None:
         (results[number],) = restorer.restore([pixels])
 
-    threads = [threading.Thread(target=restore, args=(number,)) for number in range(4)]
+    threads = [threading.Thread(target=restore, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -282,6 +284,18 @@ def test_a_fault_kills_the_session_and_everything_under_way(
         again = open_vacc(residual, vacc_python, die=2)
         assert again.restore(batch).shape == batch.shape
         again.close()
+
+
+def test_what_a_child_said_before_its_end_is_heard_by_who_finds_it_gone(
+    residual: CompiledModel, vacc_python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VACC_DOUBLE_FAULT", f"2:1:{tmp_path / 'struck'}")
+    die = session_module._open(residual, 2, vacc_python, tmp_path)
+    # Nobody collects, so only these calls can tell why the child has ended.
+    with pytest.raises(DieError, match="803012, vafwER_MCU_ERROR_LMCU0"):
+        for _ in range(100_000):
+            die.submit(photograph(*SIZE))
+    die.close()
 
 
 def test_a_child_that_dies_takes_only_the_session_along(residual: CompiledModel, vacc_python: str) -> None:

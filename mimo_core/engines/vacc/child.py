@@ -79,6 +79,8 @@ class ChildDie:
         self._slots = slots
         self._submitted = self._collected = 0
         self._sample: dict[str, float] | None = None
+        self._reading = threading.Lock()
+        self._error: str | None = None
         commands, self._commands = os.pipe()
         messages, told = os.pipe()
         configuration = {
@@ -125,7 +127,12 @@ class ChildDie:
         try:
             os.write(self._commands, b"+")
         except OSError as error:
-            raise DieError(f"the child process has ended: {self._last_words()}") from error
+            # Why it has ended may still be unread, as may results, which are of no more use.
+            while True:
+                try:
+                    self._hear()
+                except DieError as told:
+                    raise told from error
 
     def collect(self) -> npt.NDArray[np.float16]:
         """See `Die.collect`; a view that the next submissions may overwrite."""
@@ -149,14 +156,19 @@ class ChildDie:
         self._messages.close()
 
     def _hear(self) -> dict[str, Any]:
-        line = self._messages.readline()
-        if not line:
-            self._process.wait()
-            raise DieError(f"the child process has ended with {self._process.returncode}: {self._last_words()}")
-        message: dict[str, Any] = json.loads(line)
-        if "error" in message:
-            raise DieError(str(message["error"]))
-        return message
+        with self._reading:
+            if self._error is not None:
+                raise DieError(self._error)
+            line = self._messages.readline()
+            message: dict[str, Any] = json.loads(line) if line else {"error": self._how_it_ended()}
+            if "error" in message:
+                self._error = str(message["error"])
+                raise DieError(self._error)
+            return message
+
+    def _how_it_ended(self) -> str:
+        self._process.wait()
+        return f"the child process has ended with {self._process.returncode}: {self._last_words()}"
 
     def _listen(self, stream: IO[bytes]) -> None:
         for line in stream:
