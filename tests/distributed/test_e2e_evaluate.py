@@ -54,8 +54,8 @@ def command(pairs: Path, output: Path, weights: Path, workers: int) -> list[obje
 def test_scores_are_the_same_on_any_number_of_workers_and_after_a_kill(
     runs: Runs, pairs: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
-    one, two, four, killed = (tmp_path / name for name in ("one", "two", "four", "killed"))
-    with cluster(cpus=4) as on:
+    one, three, killed = (tmp_path / name for name in ("one", "three", "killed"))
+    with cluster(cpus=3) as on:
         finished = runs.finish(*command(pairs, one, tiny_weights, 1), job="evaluate", on=on)
         assert finished.code == 0, finished.text
         assert "FID" in finished.text
@@ -80,10 +80,9 @@ def test_scores_are_the_same_on_any_number_of_workers_and_after_a_kill(
         assert scores(killed) == expected
         assert len(list((killed / "features").iterdir())) == 4
 
-        for output, workers in ((two, 2), (four, 4)):
-            finished = runs.finish(*command(pairs, output, tiny_weights, workers), job="evaluate", on=on)
-            assert finished.code == 0, finished.text
-            assert scores(output) == expected
+        finished = runs.finish(*command(pairs, three, tiny_weights, 3), job="evaluate", on=on)
+        assert finished.code == 0, finished.text
+        assert scores(three) == expected
     assert runs.finish(killed, job="verify").code == 0
 
 

@@ -291,10 +291,14 @@ def test_what_a_child_said_before_its_end_is_heard_by_who_finds_it_gone(
 ) -> None:
     monkeypatch.setenv("VACC_DOUBLE_FAULT", f"2:1:{tmp_path / 'struck'}")
     die = session_module._open(residual, 2, vacc_python, tmp_path)
-    # Nobody collects, so only these calls can tell why the child has ended.
-    with pytest.raises(DieError, match="803012, vafwER_MCU_ERROR_LMCU0"):
+
+    def submit_on() -> None:
         for _ in range(100_000):
             die.submit(photograph(*SIZE))
+
+    # Nobody collects, so only these calls can tell why the child has ended.
+    with pytest.raises(DieError, match="803012, vafwER_MCU_ERROR_LMCU0"):
+        submit_on()
     die.close()
 
 
