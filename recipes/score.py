@@ -82,7 +82,7 @@ def sets_of(data: Path) -> dict[str, tuple[str, Callable[[], list[Pair]]]]:
     """Return what each set is called on a card, and what makes its pairs."""
     mild = Shake(2.0, 9.0)
     return {
-        "samples": ("the four sample images of the repository", lambda: files(ROOT / "samples")),
+        "samples": ("the five sample images of the repository", lambda: files(ROOT / "samples")),
         "mild": (
             "synthetic camera shake of 2 to 9 pixels on held-out photographs",
             lambda: shaken(data / "photos", mild),

@@ -1,8 +1,10 @@
-"""Makes the sample images of this folder: camera-like motion blur on real photographs, with their sharp originals.
+"""Makes the sample images of this folder: blurred photographs with their sharp originals.
 
-    python samples/make_samples.py FOLDER
+    python samples/make_samples.py PHOTOGRAPHS PAIRS
 
-FOLDER holds the photographs of the Debian package lomiri-wallpapers-16.04 (/usr/share/wallpapers); see CREDITS.md.
+PHOTOGRAPHS holds the photographs of the Debian package lomiri-wallpapers-16.04 (/usr/share/wallpapers), which are
+blurred as a camera does it; PAIRS the folders `blur` and `sharp` of a sequence of GoPro, whose blur is real. See
+CREDITS.md.
 """
 
 import argparse
@@ -41,6 +43,9 @@ SAMPLES = (
     Sample("seeds.jpg", "seeding_by_Clements_Engelhardt.jpg", (0.26, 0.22, 0.10), (480, 320), 4.0, 4),
 )
 
+STREET = "GOPR0372_07_00-000117.png"
+STREET_PART = np.s_[20:420, 0:640]
+
 
 def make(sample: Sample, folder: Path) -> tuple[Pixels8, Pixels8]:
     """The blurred and the sharp image of a sample, 8-bit RGB."""
@@ -63,19 +68,24 @@ def make(sample: Sample, folder: Path) -> tuple[Pixels8, Pixels8]:
     return blurred[inner], scene[inner]
 
 
+def write(path: Path, image: Pixels8) -> None:
+    """Write an RGB image in the format of its name."""
+    path.parent.mkdir(exist_ok=True)
+    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), JPEG if path.suffix == ".jpg" else []):
+        raise SystemExit(f"{path} cannot be written")
+
+
 def main() -> None:
     """Write `blurred/` and `sharp/` beside this file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("pairs", type=Path)
+    arguments = parser.parse_args()
     for sample in SAMPLES:
-        for name, image in zip(("blurred", "sharp"), make(sample, folder), strict=True):
-            path = HERE / name / sample.name
-            path.parent.mkdir(exist_ok=True)
-            if not cv2.imwrite(
-                str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), JPEG if path.suffix == ".jpg" else []
-            ):
-                raise SystemExit(f"{path} cannot be written")
+        for name, image in zip(("blurred", "sharp"), make(sample, arguments.photographs), strict=True):
+            write(HERE / name / sample.name, image)
+    for name, side in (("blurred", "blur"), ("sharp", "sharp")):
+        write(HERE / name / "street.jpg", read_rgb(arguments.pairs / side / STREET)[STREET_PART])
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(
     out = tmp_path / "out"
     assert main(["restore", str(samples), str(out), "--engine", "identity", "--dry-run"]) == 0
     text = capsys.readouterr().out
-    assert "would restore 4 images" in text
+    assert "would restore 5 images" in text
     assert "window.png" in text
     assert "identity" in text
     assert "metrics: psnr,ssim\n" in text
@@ -238,8 +238,8 @@ def test_a_dry_run_says_how_many_images_have_a_reference(tmp_path: Path, capsys:
     for name in ("brushes.png", "window.png"):
         (some / name).symlink_to(samples / "sharp" / name)
     for reference, said in (
-        (samples / "sharp", "4 of 4 images have a reference\n"),
-        (some, "2 of 4 images have a reference; without one: mountains.jpg, seeds.jpg\n"),
+        (samples / "sharp", "5 of 5 images have a reference\n"),
+        (some, "2 of 5 images have a reference; without one: mountains.jpg, seeds.jpg, street.jpg\n"),
     ):
         assert (
             main(["evaluate", str(samples / "blurred"), str(reference), out, "--engine", "identity", "--dry-run"]) == 0

@@ -96,7 +96,7 @@ def test_a_folder_for_vaccs_compiler_is_checked_too(checkpoint: Path, capsys: py
     assert {"fp16.yaml", "int8.yaml", "vdsp.json", "vacc.json", "README.md"} <= {file.name for file in target.iterdir()}
     text = capsys.readouterr().out
     assert "max |diff|" in text
-    assert "int8: calibrated on 4 images, the zoo's is on 50" in text
+    assert "int8: calibrated on 5 images, the zoo's is on 50" in text
     assert main(["export", str(checkpoint), str(target), *options]) == USAGE
     assert main(["export", str(checkpoint), *options[:2], "--precision", "int8"]) == USAGE
     text = capsys.readouterr().err
