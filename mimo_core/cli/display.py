@@ -1,26 +1,30 @@
-"""What a person sees of a run: a live bar on a terminal, plain lines at intervals elsewhere, and a table at the end."""
+"""What a person sees of a run while it works: a live line on a terminal, plain lines at intervals elsewhere."""
 
 import math
 import sys
 import time
 from types import TracebackType
 
+from rich.console import RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 from mimo_core.cli.terminal import Terminal
 from mimo_core.inference.progress import RunProgress
 from mimo_core.wording import count, duration, significant
 
 _LINE_SECONDS = 10.0
+_SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
 
 class Display:
     """Shows messages and progress on standard error; use it as a context manager."""
 
     def __init__(self) -> None:
-        self.console = Terminal(stderr=True, soft_wrap=True)
+        self.console = Terminal(stderr=True)
         self._live: Live | None = None
         self._last_line = time.monotonic()
         self._last_shown: RunProgress | None = None
@@ -36,23 +40,26 @@ class Display:
 
     def say(self, text: str) -> None:
         """Show one line that stays."""
-        self.console.print(text, markup=False)
+        for line in text.splitlines():
+            # Only a terminal folds, and never a command, which is there to be pasted.
+            whole = not self.console.is_terminal or line.startswith("  ")
+            self.console.print(line, markup=False, soft_wrap=whole)
+
+    def phase(self, text: str) -> None:
+        """Show what goes on before the first image, on a terminal."""
+        self._show(Spinner("dots", Text(f"{text} ...")))
 
     def progress(self, progress: RunProgress) -> None:
         """Show how far the run is: at once on a terminal, every ten seconds elsewhere."""
         self._last_shown = progress
         self.progressed = True
-        if self.console.is_terminal:
-            if self._live is None:
-                self._live = Live(console=self.console, refresh_per_second=4, transient=True)
-                self._live.start()
-            self._live.update(_bar(progress))
-        elif time.monotonic() - self._last_line >= _LINE_SECONDS:
+        self._show(bar(progress, self.console.width))
+        if not self.console.is_terminal and time.monotonic() - self._last_line >= _LINE_SECONDS:
             self._last_line = time.monotonic()
             self.say(progress_line(progress))
 
     def finish(self) -> None:
-        """Take the bar down, leaving its last state as a line."""
+        """Take the live line down, leaving the last progress as a line."""
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -60,6 +67,15 @@ class Display:
             self.say(progress_line(self._last_shown))
             self._last_shown = None
         sys.stderr.flush()
+
+    def _show(self, live: RenderableType) -> None:
+        """Show something at the bottom of a terminal, in the place of what is there."""
+        if not self.console.is_terminal:
+            return
+        if self._live is None:
+            self._live = Live(console=self.console, refresh_per_second=8, transient=True)
+            self._live.start()
+        self._live.update(live)
 
 
 def progress_line(progress: RunProgress) -> str:
@@ -74,13 +90,28 @@ def progress_line(progress: RunProgress) -> str:
     )
 
 
+def bar(progress: RunProgress, width: int) -> Table:
+    """Return a bar and what there is room for beside it, the most important first, in one line of so many columns."""
+    parts = [f"{progress.done}/{progress.total} ({_percent(progress)})"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.done < progress.total:
+        if progress.seconds_left is not None:
+            parts.append(f"{duration(math.ceil(progress.seconds_left))} left")
+        parts += [f"{significant(progress.rate_now)} images/s", count(progress.workers, "worker")]
+    while len(parts) > 1 and _SHORTEST_BAR + 1 + len(", ".join(parts)) > width:
+        parts.pop()
+    text = ", ".join(parts)
+    room = max(1, min(_LONGEST_BAR, width - 1 - len(text)))
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_row(
+        ProgressBar(total=max(progress.total, 1), completed=progress.done, width=room),
+        Text(text, no_wrap=True, overflow="crop"),
+    )
+    return table
+
+
 def _percent(progress: RunProgress) -> str:
     # Never 100 % before the end.
     permille = 1000 * progress.done // progress.total if progress.total else 1000
     return f"{permille // 10}.{permille % 10}%"
-
-
-def _bar(progress: RunProgress) -> Table:
-    table = Table.grid(padding=(0, 1))
-    table.add_row(ProgressBar(total=max(progress.total, 1), completed=progress.done, width=24), progress_line(progress))
-    return table

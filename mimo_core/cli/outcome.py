@@ -1,5 +1,7 @@
 """The table at the end of a run."""
 
+import shlex
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -36,10 +38,12 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")
     if outcome.telemetry:
         table.add_row("devices", _devices(outcome))
+    place = config.output.rstrip("/")
     if recipe.saves_images:
-        table.add_row("outputs", escape(f"{config.output.rstrip('/')}/images"))
-    table.add_row("records", escape(f"{config.output.rstrip('/')}/records"))
-    console.print(table)
+        table.add_row("outputs", escape(f"{place}/images"))
+    table.add_row("records", escape(f"{place}/records"))
+    table.add_row("next", escape(f"mimo report {shlex.quote(place)}"))
+    console.print_table(table)
     for reason in outcome.failed_starts:
         console.print(f"\nnote: a worker could not start, and the run went on without it: {reason}", markup=False)
     if outcome.distance is not None and outcome.distance.images < RELIABLE:
@@ -52,7 +56,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         console.print("\nnote: FID needs two images with features at least", markup=False)
     if statistics.failed:
         console.print(
-            f"\nfailed: {', '.join(f'{number} {kind}' for kind, number in statistics.error_kinds.items())}",
+            f"\nfailed: {', '.join(f'{number} {kind}' for kind, number in statistics.error_kinds.items())}; the same "
+            "command with --mode retry-failed tries them again",
             markup=False,
         )
     for kind, number in statistics.notes.items():

@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
         scales=weights.scales,
         more={KEY: done.quantisation.text()},
     )
-    console.print(_table(done))
+    console.print_table(_table(done))
     console.print("drop: what is lost against fp32" + ("" if config.reference else ", in an image restored to 35 dB"))
     console.print(f"kept in float: {', '.join(done.kept) or 'no layer'}", markup=False)
     console.print(

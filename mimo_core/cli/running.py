@@ -31,6 +31,7 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
 
     def work(display: Display) -> int:
         # Ray takes a second to import, which `--help` need not.
+        display.phase("loading the program")
         from mimo_core.cli.outcome import print_outcome
         from mimo_core.distributed.driver import run
 

@@ -78,7 +78,7 @@ def _print(status: RunStatus) -> None:
                 table.add_row(name, value)
         else:
             table.add_row("last driver", f"{seen}, {duration(math.ceil(status.driver_age))} ago")
-    console.print(table)
+    console.print_table(table)
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
     if status.state == "interrupted":

@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
     def work(display: Display) -> int:
         # Ray takes a second to import, which `--help` need not.
+        display.phase("loading the program")
         from mimo_core.distributed.sweep import sweep
 
         results = sweep(config, cells, folder, _SweepDisplay(display))
@@ -81,6 +82,9 @@ class _SweepDisplay:
 
     def say(self, text: str) -> None:
         self._display.say(text)
+
+    def phase(self, text: str) -> None:
+        self._display.phase(text)
 
     def progress(self, progress: RunProgress) -> None:
         self._display.progress(progress)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mimo_core.cli.streams import plain
@@ -22,6 +22,16 @@ class Terminal(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text as it may be shown, with its markup."""
         return super().render_str(plain(text), **options)
+
+    def print_table(self, table: RenderableType) -> None:
+        """Print a table; where there is no terminal, without the blanks that fill its lines up."""
+        if self.is_terminal:
+            self.print(table)
+            return
+        with self.capture() as captured:
+            self.print(table)
+        text = "\n".join(line.rstrip() for line in captured.get().splitlines())
+        self.print(text, markup=False, soft_wrap=True)
 
 
 def tables() -> Terminal:

@@ -82,7 +82,7 @@ def _list() -> int:
         for score in card.scores:
             gains = ("" if gain is None else f"{gain:+.2f}" for gain in (score.gain, score.worst_gain))
             table.add_row(f"{score.set}, {score.size}", str(score.images), f"{score.psnr:.2f}", *gains)
-        console.print(table)
+        console.print_table(table)
     return OK
 
 

@@ -80,6 +80,7 @@ class Cluster:
     def tune(self, question: Question, observer: Observer) -> Answer:
         """Return what is fastest where workers run; measured once for each question."""
         if question not in self.answers:
+            observer.phase("measuring what is fastest here")
             if self.connection.embedded:
                 answer = tune_here(question)
             else:
@@ -113,12 +114,13 @@ def run(config: RunConfig, observer: Observer, cluster: Cluster | None = None) -
 
 def _run(config: RunConfig, observer: Observer, cluster: Cluster | None, faults: Faults) -> Outcome:
     folder = RunFolder(Store(config.output))
+    observer.phase("looking at SOURCE and OUTPUT")
     request = request_of(config, folder)
     if config.mode == "resume" and (plan := _finished(request, folder)) is not None:
         # Nothing is left to do but to tidy up, so Ray is not needed.
         return _close_finished(folder, resolve(request, Hardware.here()), plan, observer)
     with (
-        nullcontext(cluster) if cluster is not None else _cluster_for(request) as place,
+        nullcontext(cluster) if cluster is not None else _cluster_for(request, observer) as place,
         leased(folder, observer) as lease,
     ):
         if config.mode != "overwrite" and folder.manifest() != request.manifest:
@@ -150,11 +152,13 @@ def _close_finished(folder: RunFolder, resolved: Resolved, plan: Plan, observer:
 
 
 @contextmanager
-def _cluster_for(request: Request) -> Iterator[Cluster]:
+def _cluster_for(request: Request, observer: Observer) -> Iterator[Cluster]:
+    address = os.environ.get("RAY_ADDRESS")
     dies = dies_here(request.config.vacc_python) if request.vacc else 0
-    if request.vacc and not dies and not os.environ.get("RAY_ADDRESS"):
+    if request.vacc and not dies and not address:
         # Before Ray starts, which takes seconds.
         raise no_card()
+    observer.phase(f"connecting to Ray at {address}" if address else "starting Ray")
     with connect(request.config.device, dies) as connection:
         yield Cluster(connection, RayScheduler(), dies)
 
@@ -169,7 +173,7 @@ def _work(
     faults: Faults,
     probe: str | None,
 ) -> Outcome:
-    plan = plan_run(config, folder, resolved, observer.say)
+    plan = plan_run(config, folder, resolved, observer)
     if not cluster.connection.embedded:
         refuse_unseen_source(plan.shard(0)[0].source)
     prepared = Prepared(resolved.recipe, plan, demand_of(config, resolved))
@@ -194,6 +198,7 @@ def _work(
         config.patience,
     )
     observer.say(describe(prepared, chosen=config.weights is not None or resolved.manifest is not None))
+    observer.phase("opening the workers' sessions")
     networks = tuple(ray.put(network) for network in (resolved.weights, resolved.inception))
     pool = WorkerPool(setup, networks, options, observer.say, cluster.scheduler)
     return Execution(config, folder, lease, prepared, pool, observer, faults).run()

@@ -11,5 +11,8 @@ class Observer(Protocol):
     def say(self, text: str) -> None:
         """Show one line that stays."""
 
+    def phase(self, text: str) -> None:
+        """Show what the run is busy with, until the next phase or progress."""
+
     def progress(self, progress: RunProgress) -> None:
         """Show how far the run is."""

@@ -9,6 +9,7 @@ from mimo_core.datasets.globs import Glob, has_magic
 from mimo_core.datasets.imagelist import ImageEntry, list_images
 from mimo_core.datasets.list_files import list_extension
 from mimo_core.datasets.references import References
+from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.engines import ENGINES
 from mimo_core.engines.vacc.compiled import CompiledModel
@@ -36,6 +37,7 @@ _VACC_WORKER_CPUS = 2
 SHARD_SIZE = 64
 _FEW_SHARDS = 8
 _SMALLEST_SHARD = 2
+_COUNTED = 1000
 
 Networks = Weights | CompiledModel | None
 
@@ -174,10 +176,10 @@ def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> 
     return islice(entries, config.limit)
 
 
-def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, say: Callable[[str], None]) -> Plan:
+def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, observer: Observer) -> Plan:
     """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
     if resolved.manifest is None:
-        return _begin(config, folder, RunManifest.of(config, resolved.recipe), say)
+        return _begin(config, folder, RunManifest.of(config, resolved.recipe), observer)
     existing = read_plan(folder.store) or finish_replacement(folder)
     discard_replacement(folder)
     if existing is None:
@@ -185,18 +187,26 @@ def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, say: Call
             ErrorKind.STORAGE, f"{folder.store} has a run.json but no plan; start over with --mode overwrite"
         )
     if existing.signed:
-        _renew_links(config, folder, existing, say)
+        _renew_links(config, folder, existing, observer.say)
     if config.mode == "extend":
-        existing, added = extend(existing, entries_of(config, say))
-        say(f"{added} new images were added to the plan")
+        existing, added = extend(existing, _listed(config, observer))
+        observer.say(f"{added} new images were added to the plan")
     return existing
 
 
-def _begin(config: RunConfig, folder: RunFolder, manifest: RunManifest, say: Callable[[str], None]) -> Plan:
+def _listed(config: RunConfig, observer: Observer) -> Iterator[ImageEntry]:
+    """List the source, and tell how far that is."""
+    for number, entry in enumerate(entries_of(config, observer.say)):
+        if number % _COUNTED == 0:
+            observer.phase(f"reading the list: {number:,} images")
+        yield entry
+
+
+def _begin(config: RunConfig, folder: RunFolder, manifest: RunManifest, observer: Observer) -> Plan:
     """Plan a new run, in the place of one that is there."""
 
     def write(store: Store) -> Plan:
-        size, entries = _sharded(config, say)
+        size, entries = _sharded(config, observer)
         return write_plan(store, entries, shard_size=size, output_format=config.format)
 
     if folder.manifest() is not None:
@@ -241,9 +251,9 @@ def _refuse_strangers(folder: RunFolder) -> None:
             raise
 
 
-def _sharded(config: RunConfig, say: Callable[[str], None]) -> tuple[int, Iterator[ImageEntry]]:
+def _sharded(config: RunConfig, observer: Observer) -> tuple[int, Iterator[ImageEntry]]:
     """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
-    entries = entries_of(config, say)
+    entries = _listed(config, observer)
     first = list(islice(entries, SHARD_SIZE * _FEW_SHARDS))
     return shard_size_of(config, len(first)), chain(first, entries)
 

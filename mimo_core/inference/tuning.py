@@ -104,7 +104,7 @@ def _measure(question: Question) -> Answer:
     for session in sessions.values():
         session.close()
     tile, call_pixels = best_tile(costs, question.overlap)
-    return Answer(best, tile, call_pixels, _reason(best, rates, refusals, costs, tile, call_pixels))
+    return Answer(best, tile, call_pixels, _reason(best, rates, refusals, tile, call_pixels))
 
 
 def best_tile(costs: dict[int, float], overlap: int) -> tuple[int, int]:
@@ -160,14 +160,11 @@ def _open(engine: str, question: Question) -> Session:
     return open_session(SessionSpec(engine, "cpu", question.precision, weights, question.threads))
 
 
-def _reason(
-    best: str, rates: dict[str, float], refusals: Sequence[str], costs: dict[int, float], tile: int, call_pixels: int
-) -> str:
-    compared = ", ".join(f"{name} {rate / 1000:.2f}" for name, rate in sorted(rates.items(), key=lambda one: one[1]))
-    sides = ", ".join(f"{cost / 1000:.2f} at {side}x{side}" for side, cost in costs.items())
-    parts = [f"measured on this machine, in microseconds a pixel of a shallow network: {compared or best}"]
-    parts += [f"{best} {sides}, so tiles of {tile}x{tile} above {call_pixels} pixels", *refusals]
-    return "; ".join(parts)
+def _reason(best: str, rates: dict[str, float], refusals: Sequence[str], tile: int, call_pixels: int) -> str:
+    slower = [f"{rate / rates[best]:.1f} times as fast as {name}" for name, rate in rates.items() if name != best]
+    fastest = [f"{best} is {' and '.join(slower)}"] if slower else []
+    cut = f"images above {call_pixels / 1e6:.2g} megapixels go through in tiles of {tile}x{tile}"
+    return "measured here: " + "; ".join([*fastest, cut, *refusals])
 
 
 def _identity(question: Question) -> str:

@@ -1,9 +1,11 @@
 """What a person sees of a run: one line that says how far it is, at intervals where there is no terminal."""
 
 import pytest
+from rich.table import Table
 
-from mimo_core.cli.display import Display, progress_line
+from mimo_core.cli.display import Display, bar, progress_line
 from mimo_core.cli.running import attempt, how_to_resume
+from mimo_core.cli.terminal import Terminal, tables
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import RunProgress
 from mimo_core.runs.config import RestoreConfig
@@ -80,3 +82,42 @@ def test_only_a_run_that_got_somewhere_is_told_that_something_stays(
     assert "mimo restore: the disk is full\n" in told
     assert told.endswith("Once that is mended: the same command goes on\n")
     assert ("What is committed stays." in told) == progressed
+
+
+@pytest.mark.parametrize(
+    ("width", "beside"),
+    [
+        (160, "50/200 (25.0%), 2 failed, 1 min 15 s left, 1,234 images/s, 1 worker"),
+        (80, "50/200 (25.0%), 2 failed, 1 min 15 s left, 1,234 images/s, 1 worker"),
+        (60, "50/200 (25.0%), 2 failed, 1 min 15 s left"),
+        (30, "50/200 (25.0%)"),
+        (10, "50/200 (25"),
+    ],
+)
+def test_the_bar_is_one_line_whatever_the_width(width: int, beside: str) -> None:
+    console = Terminal(width=width, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(bar(progress(), width))
+    (line,) = captured.get().splitlines()
+    assert len(line) <= width
+    assert beside[: width - 2] in line
+    assert "2 failed" not in bar_text(progress(failed=0))
+
+
+def bar_text(shown: RunProgress) -> str:
+    console = Terminal(width=200)
+    with console.capture() as captured:
+        console.print(bar(shown, 200))
+    return captured.get()
+
+
+def test_tables_have_no_blanks_at_the_end_of_lines_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for value in ("a long text of which no line is folded " * 4, "short"):
+        table.add_row("label", value)
+    tables().print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [line.rstrip() for line in lines]
+    assert len(lines) == 2

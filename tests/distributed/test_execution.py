@@ -43,6 +43,9 @@ class RecordingObserver:
     def say(self, text: str) -> None:
         self.said.append(text)
 
+    def phase(self, text: str) -> None:
+        pass
+
     def progress(self, progress: RunProgress) -> None:
         self.shown.append(progress)
 

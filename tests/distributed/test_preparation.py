@@ -12,6 +12,7 @@ from mimo_core.distributed.preparation import demand_of, plan_run, request_of, r
 from mimo_core.distributed.resources import Demand, total_slots
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
+from mimo_core.inference.progress import RunProgress
 from mimo_core.runs.config import RestoreConfig
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.plan import read_plan
@@ -37,12 +38,32 @@ def config_of(**options: object) -> RestoreConfig:
     return RestoreConfig.model_validate({"source": "in", "output": "out", "weights": LITE, **options})
 
 
+class Told:
+    """Keeps what is said, and which phases are shown."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.phases: list[str] = []
+        self.say, self.phase = self.said.append, self.phases.append
+
+    def progress(self, progress: RunProgress) -> None:
+        raise AssertionError("nothing has begun")
+
+
 def start(**options: object) -> list[str]:
     """Do all that comes before the first image; return what was said."""
     config = config_of(**options)
-    folder, said = RunFolder(Store(config.output)), list[str]()
-    plan_run(config, folder, resolve(request_of(config, folder), CPU), said.append)
-    return said
+    folder, told = RunFolder(Store(config.output)), Told()
+    plan_run(config, folder, resolve(request_of(config, folder), CPU), told)
+    return told.said
+
+
+def test_a_long_list_is_counted_while_it_is_read(place: Path) -> None:
+    (place / "long.txt").write_text("".join(f"in/{number}.png\n" for number in range(2500)))
+    config, told = config_of(source="long.txt"), Told()
+    folder = RunFolder(Store(config.output))
+    plan_run(config, folder, resolve(request_of(config, folder), CPU), told)
+    assert told.phases == [f"reading the list: {images} images" for images in ("0", "1,000", "2,000")]
 
 
 def test_the_same_command_resumes_the_run(place: Path) -> None:

@@ -117,7 +117,7 @@ def _run(config: BenchRestoreConfig) -> int:
     )
     heights, widths = {image.shape[0] for image in images}, {image.shape[1] for image in images}
     console.print(f"{len(images)} images of {_range(widths)}x{_range(heights)}, {recipe.model_name}")
-    console.print(table)
+    console.print_table(table)
     console.print(
         f"session against plain loop: {min(fidelity):.2f} dB PSNR at worst, mean {float(np.mean(fidelity)):.2f} dB"
     )

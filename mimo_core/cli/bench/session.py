@@ -86,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
     console = tables()
     where = f"{device}, {recipe.threads} threads" if recipe.threads is not None else device
     console.print(f"{recipe.model_name}, {recipe.engine} {recipe.precision} on {where}, 3x{config.size}", markup=False)
-    console.print(_table(measured))
+    console.print_table(_table(measured))
     ceiling = matrix_rate(spec)
     if ceiling is not None and isinstance(weights, Weights):
         height, width = parse_size(config.size)

@@ -38,5 +38,5 @@ def main(argv: Sequence[str]) -> int:
                 loading = loading_rate(mixture, config, crop, threads, _SECONDS)
                 what = f"preparing crops: {count(threads, 'thread')}"
                 table.add_row(what, str(crop), f"{loading:.1f}", f"{loading / network:.2f}")
-    Terminal().print(table)
+    Terminal().print_table(table)
     return OK

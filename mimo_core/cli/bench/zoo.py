@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
             say=lambda text: console.print(text, markup=False),
         )
     )
-    console.print(_table([*rows, *PUBLISHED]))
+    console.print_table(_table([*rows, *PUBLISHED]))
     console.print(
         f"3x{config.size}, one image at a time, {threads} threads; speed is against the plain loop (fp32, NCHW, eager)."
     )
