@@ -1,15 +1,19 @@
 """`mimo sweep SWEEP.yaml OUTPUT`: evaluate every cell of a grid, each a run of its own, and print one table."""
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.markup import escape
+from rich.table import Table
 
 from mimo_core.cli.arguments import load_yaml, parse
 from mimo_core.cli.display import Display
 from mimo_core.cli.main import OK, SOME_FAILED
 from mimo_core.cli.running import attempt, same_command
 from mimo_core.cli.streams import show
+from mimo_core.cli.terminal import tables
 from mimo_core.datasets.imagelist import list_images
 from mimo_core.errors import UsageError
 from mimo_core.inference.progress import RunProgress
@@ -129,14 +133,34 @@ def _print_results(results: "Sequence[Result]", output: str) -> int:
     from mimo_core.sweep.folder import TABLE, TABLE_CSV
     from mimo_core.sweep.table import markdown
 
-    place = output.rstrip("/")
-    show(markdown(results))
+    place, console = output.rstrip("/"), tables()
+    if console.is_terminal:
+        console.print_table(_table(results))
+        for result in results:
+            if result.figures is None:
+                show(f"not run: {result.name}: {result.reason}")
+    else:
+        show(markdown(results))
     show(f"table    {place}/{TABLE}, {place}/{TABLE_CSV}")
     show(f"records  {place}/records")
+    show(f"next     mimo report {shlex.quote(place)}")
     whole = all(
         result.figures is not None and not result.figures.failed and not result.figures.skipped for result in results
     )
     return OK if whole else SOME_FAILED
+
+
+def _table(results: "Sequence[Result]") -> Table:
+    """Return the sweep's table as a terminal shows it."""
+    from mimo_core.sweep.table import grid_of
+
+    grid = grid_of(results)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title, words in zip(grid.titles, grid.words, strict=True):
+        table.add_column(title, justify="left" if words else "right", overflow="fold")
+    for row in grid.rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _explain(error: object) -> str:

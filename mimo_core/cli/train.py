@@ -10,6 +10,9 @@ from mimo_core.cli.display import Display
 from mimo_core.cli.interruption import INTERRUPTED, end_now
 from mimo_core.cli.main import OK
 from mimo_core.training.train_config import TrainConfig
+from mimo_core.wording import count
+
+_FEW_STEPS = 100
 
 
 def main(argv: Sequence[str]) -> int:
@@ -20,8 +23,15 @@ def main(argv: Sequence[str]) -> int:
     if not finished:
         display.say("stopped; the same command goes on from the checkpoint")
         return INTERRUPTED
+    from mimo_core.training.log import last_step
+
     weights = config.output / "weights.safetensors"
-    display.say(f"trained: {weights}; use it with\n  mimo restore SOURCE OUTPUT --weights {weights}")
+    steps = last_step(config.output)
+    if steps < _FEW_STEPS:
+        display.say(f"{count(steps, 'step')} change weights hardly at all: train longer with --minutes or --steps")
+    display.say(
+        f"trained for {count(steps, 'step')}: {weights}; use it with\n  mimo restore SOURCE OUTPUT --weights {weights}"
+    )
     return OK
 
 

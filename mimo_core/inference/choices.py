@@ -49,6 +49,11 @@ def choose_weights(config: RunConfig, frozen: Recipe | None) -> Weights | Compil
     name = config.weights or (frozen.weights if frozen is not None else default_weights("cpu"))
     weights: Weights | CompiledModel
     resumed = frozen is not None and frozen.engine == "vacc" and config.weights is None
+    if config.engine == "vacc" and config.weights is None and not resumed:
+        raise UsageError(
+            "--engine vacc computes with compiled weights: name their folder with --weights; `mimo export WEIGHTS "
+            "FOLDER --for vacc` makes it, and `vamc` compiles in it"
+        )
     if config.engine == "vacc" or (config.engine == "auto" and (resumed or is_compiled(name))):
         precision = config.precision if config.precision != "auto" or frozen is None else frozen.precision
         weights = load_compiled(name, precision)

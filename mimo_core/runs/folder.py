@@ -98,6 +98,10 @@ class RunFolder:
     def __init__(self, store: Store) -> None:
         self.store = store
 
+    def no_run(self) -> UsageError:
+        """Return the error of a folder in which a run is looked for and there is none."""
+        return UsageError(f"{self.store} holds no run: name the OUTPUT of one, or begin it with `mimo restore`")
+
     def manifest(self) -> RunManifest | None:
         """Return what the run is, or None where there is none.
 
@@ -135,7 +139,7 @@ class RunFolder:
         """
         manifest = self.manifest()
         if manifest is None:
-            raise UsageError(f"{self.store} holds no run")
+            raise self.no_run()
         outputs = self._outputs() if manifest.recipe.saves_images else ()
         self._delete(records.part_name(number) for number in records.part_numbers(self.store))
         self._delete(features.part_names(self.store))

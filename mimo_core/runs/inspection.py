@@ -58,7 +58,7 @@ def run_status(folder: RunFolder, clock: float) -> RunStatus:
     manifest = folder.manifest()
     driver = read_lease(folder.store)
     if manifest is None and driver is None:
-        raise UsageError(f"{folder.store} holds no run")
+        raise folder.no_run()
     plan = read_plan(folder.store) if manifest is not None else None
     numbers = list(part_numbers(folder.store))
     age = max(0.0, clock - float(driver["renewed_at"])) if driver is not None else None
@@ -109,7 +109,7 @@ def verify_run(folder: RunFolder, tally: Verification) -> Iterator[Defect | None
     """
     manifest = folder.manifest()
     if manifest is None:
-        raise UsageError(f"{folder.store} holds no run")
+        raise folder.no_run()
     plan = read_plan(folder.store)
     if plan is None:
         raise UsageError(f"{folder.store} holds no complete plan")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mimo_core.training.validation import Score
 
+NAME = "log.csv"
 _COLUMNS = ("step", "minutes", "done", "rate", "loss", "gradient_norm", "crops_per_second", "waited")
 
 
@@ -118,3 +119,9 @@ class Log:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def last_step(folder: Path) -> int:
+    """Return the last step that the log in a training's folder tells of."""
+    with (folder / NAME).open(newline="") as file:
+        return max((int(row["step"]) for row in csv.DictReader(file)), default=0)

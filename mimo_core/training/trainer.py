@@ -19,7 +19,7 @@ from mimo_core.training.checkpoints import Checkpoint, Exact
 from mimo_core.training.coarse_passes import corrected, draw_chain
 from mimo_core.training.ema import MovingAverage
 from mimo_core.training.loader import Batch, Loader, open_mixture
-from mimo_core.training.log import Log, Meter, Progress
+from mimo_core.training.log import NAME, Log, Meter, Progress
 from mimo_core.training.losses import decibel_loss, multi_scale_loss
 from mimo_core.training.optimizer import make_optimizer
 from mimo_core.training.schedule import crop_of, learning_rate, progress_of
@@ -121,7 +121,7 @@ class Trainer:
         )
         log = None
         if self.workers.leads:
-            log = Log(config.output / "log.csv", self._validation.names, self.step)
+            log = Log(config.output / NAME, self._validation.names, self.step)
         last_step = None if stop_after is None else self.step + stop_after
         validated = saved = self.seconds
         self._tick = time.perf_counter()
