@@ -83,6 +83,12 @@ def cpu_name() -> str:
     return "; ".join(sorted(facts))
 
 
+def cpu_model() -> str:
+    """Return the CPU's name alone, for people."""
+    names = (line.partition(":")[2].strip() for line in cpu_name().split("; ") if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
 def peak_memory() -> int:
     """Return the most main memory that this process has held so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -23,6 +23,7 @@ JOBS = {
     "quantize": "prepare weights for int8, with a report of what that costs",
     "train": "train or fine-tune weights",
     "bench": "measure restoring on this machine",
+    "doctor": "say what this machine has for all this, and what is wrong with it",
 }
 
 OK, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
