@@ -32,6 +32,7 @@ class FakeWorker:
         lands: how long it takes until its process runs, None for ever.
         starts: how long it takes to be ready, None for ever, and
         failure: what keeps it from becoming so.
+        lost: the error that every call to it ends with.
         answers: what it makes of a task; by default a result with a record a row.
         snapshots: what it tells of itself; an error is raised to the pool; None: it does not answer.
         node, host: where it is.
@@ -44,6 +45,7 @@ class FakeWorker:
     lands: float | None = 0.0
     starts: float | None = 1.0
     failure: tuple[ErrorKind, str] | None = None
+    lost: Exception | None = None
     answers: Callable[[Task], Any] = lambda task: restored(task)
     snapshots: Callable[[], Any] = Snapshot
     node: str = "node"
@@ -59,12 +61,12 @@ class FakeWorker:
         return self.host or f"host-{self.number}"
 
     def here(self) -> FakeCall:
-        self.landing = self.scheduler.call(None if self.waits else self.lands, self.name)
+        self.landing = self.scheduler.call(None if self.waits else self.lands, self.lost or self.name)
         return self.landing
 
     def ready(self) -> FakeCall:
         info = WorkerInfo(self.node, self.name, 1000 + self.number, "fake")
-        return self.scheduler.call(self.starts, self.failure or info)
+        return self.scheduler.call(self.starts, self.lost or self.failure or info)
 
     def process(self, task: Task) -> FakeCall:
         self.tasks.append(task)

@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import RenderableType
@@ -29,6 +30,8 @@ class Display:
         self._last_line = time.monotonic()
         self._last_shown: RunProgress | None = None
         self.progressed = False
+        self.lost: Callable[[str], None] = self.say
+        """Tells that the cluster is gone, and ends the process."""
 
     def __enter__(self) -> "Display":
         return self

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -23,8 +22,7 @@ from mimo_core.version import __version__
 from mimo_core.wording import count, size
 
 _LEAST_FREE = 1 << 30
-# Ray's own sockets lie below its temporary folder; Linux takes 107 bytes, and their names need about 70.
-_LONGEST_TEMPORARY = 40
+_ANSWER_SECONDS = 3.0
 
 Finding = tuple[str, str]
 
@@ -109,17 +107,19 @@ def _cache(wrong: Callable[[str], None]) -> str:
 
 
 def _ray(wrong: Callable[[str], None]) -> str:
-    temporary = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    if len(os.fsencode(temporary)) > _LONGEST_TEMPORARY:
-        wrong(f"the temporary folder {temporary} has too long a name for Ray's sockets: name another with RAY_TMPDIR")
+    # Ray takes a second to import, which `--help` need not.
+    from mimo_core.distributed.connection import cluster_address, require_answer
     from mimo_core.distributed.ray_private import require_supported_ray
 
+    where = "a Ray for each run"
     try:
         require_supported_ray()
+        if address := cluster_address():
+            where = f"the cluster at {address} (RAY_ADDRESS)"
+            require_answer(address, _ANSWER_SECONDS)
     except MimoError as error:
         wrong(str(error))
-    address = os.environ.get("RAY_ADDRESS")
-    return f"{_version('ray')}, " + (f"the cluster at {address} (RAY_ADDRESS)" if address else "a Ray for each run")
+    return f"{_version('ray')}, {where}"
 
 
 def _place(place: str, wrong: Callable[[str], None]) -> str:

@@ -89,12 +89,12 @@ class Interruption:
         end_now()
 
 
-def end_now() -> NoReturn:
+def end_now(code: int = INTERRUPTED) -> NoReturn:
     """End the process, and with it the processes of an embedded Ray, which takes seconds to shut down in order."""
     for child in _descendants(os.getpid()):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(child, signal.SIGKILL)
-    os._exit(INTERRUPTED)
+    os._exit(code)
 
 
 def _descendants(process: int) -> list[int]:

@@ -4,9 +4,10 @@ import shlex
 from collections.abc import Callable, Sequence
 
 from mimo_core.cli.display import Display
-from mimo_core.cli.interruption import INTERRUPTED, interruptible
+from mimo_core.cli.interruption import INTERRUPTED, end_now, interruptible
 from mimo_core.cli.main import FAILED, OK, SOME_FAILED, leave
 from mimo_core.cli.mistakes import refuse_mistakes
+from mimo_core.cli.streams import flush_streams
 from mimo_core.errors import SystemFailure
 from mimo_core.runs.config import RunConfig
 from mimo_core.storage import redact
@@ -57,6 +58,19 @@ def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool
             display.finish()
             display.say(f"stopped by {cause}; what is committed stays; {resumption(display.progressed)}")
 
+        def fail(text: str) -> None:
+            display.finish()
+            display.say(f"mimo {job}: {text}")
+            # Before there was any progress there may be nothing that could stay.
+            kept = "What is committed stays. " if display.progressed else ""
+            display.say(f"{kept}Once that is mended: {resumption(display.progressed)}")
+
+        def lost(text: str) -> None:
+            fail(text)
+            flush_streams()
+            end_now(FAILED)
+
+        display.lost = lost
         with interruptible(report) as interruption:
             try:
                 return work(display)
@@ -67,11 +81,7 @@ def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool
                     leave(INTERRUPTED)
                 if not isinstance(error, SystemFailure):
                     raise
-                display.finish()
-                display.say(f"mimo {job}: {error}")
-                # Before there was any progress there may be nothing that could stay.
-                kept = "What is committed stays. " if display.progressed else ""
-                display.say(f"{kept}Once that is mended: {resumption(display.progressed)}")
+                fail(str(error))
                 return FAILED
 
 

@@ -90,6 +90,9 @@ class _SweepDisplay:
     def phase(self, text: str) -> None:
         self._display.phase(text)
 
+    def lost(self, text: str) -> None:
+        self._display.lost(text)
+
     def progress(self, progress: RunProgress) -> None:
         self._display.progress(progress)
 

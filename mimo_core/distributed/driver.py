@@ -1,25 +1,18 @@
 """The driver of a run: makes its choices, connects to Ray, takes the lease, plans, and lets the pool work on it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import ray
 
+from mimo_core.distributed.connection import Connection, cluster_address, connect
 from mimo_core.distributed.execution.execution import Execution, set_distance
+from mimo_core.distributed.nodes import inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
 from mimo_core.distributed.preparation import Prepared, Request, Resolved, demand_of, plan_run, request_of, resolve
 from mimo_core.distributed.resources import VACC, Demand
-from mimo_core.distributed.runtime import (
-    Connection,
-    connect,
-    inspect_hardware,
-    refuse_unseen_output,
-    refuse_unseen_source,
-    tune_on_a_node,
-)
 from mimo_core.distributed.workers.options import PoolOptions
 from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.distributed.workers.ray_scheduler import RayScheduler
@@ -153,13 +146,13 @@ def _close_finished(folder: RunFolder, resolved: Resolved, plan: Plan, observer:
 
 @contextmanager
 def _cluster_for(request: Request, observer: Observer) -> Iterator[Cluster]:
-    address = os.environ.get("RAY_ADDRESS")
+    address = cluster_address()
     dies = dies_here(request.config.vacc_python) if request.vacc else 0
     if request.vacc and not dies and not address:
         # Before Ray starts, which takes seconds.
         raise no_card()
     observer.phase(f"connecting to Ray at {address}" if address else "starting Ray")
-    with connect(request.config.device, dies) as connection:
+    with connect(request.config.device, dies, observer.lost) as connection:
         yield Cluster(connection, RayScheduler(), dies)
 
 
@@ -226,7 +219,7 @@ def describe(prepared: Prepared, *, chosen: bool) -> str:
 
 def dies_here(vacc_python: str | None) -> int:
     """Return how many VACC dies an embedded Ray has to give out; 0 where a cluster will be asked."""
-    return 0 if os.environ.get("RAY_ADDRESS") else count_dies(vacc_python)
+    return 0 if cluster_address() else count_dies(vacc_python)
 
 
 def no_card() -> SystemFailure:

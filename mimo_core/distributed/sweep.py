@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from mimo_core.distributed.connection import connect
 from mimo_core.distributed.driver import Cluster, dies_here, leased, run
 from mimo_core.distributed.execution.execution import TooManyFailuresError
 from mimo_core.distributed.observer import Observer
-from mimo_core.distributed.runtime import connect
 from mimo_core.distributed.workers.ray_scheduler import RayScheduler
 from mimo_core.engines.vacc.compiled import is_compiled
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
@@ -46,7 +46,7 @@ def sweep(config: SweepConfig, cells: Sequence[Cell], folder: SweepFolder, obser
         left = [cell for cell in cells if cell.name not in results]
         if left:
             dies = max((dies_here(one) for one in {cell.config.vacc_python for cell in left if _vacc(cell)}), default=0)
-            with connect(dies=dies) as connection:
+            with connect(dies=dies, lost=observer.lost) as connection:
                 scheduler = RayScheduler(keeps=True)
                 cluster = Cluster(connection, scheduler, dies, keeps_decoded=len(left) > 1)
                 for cell in left:

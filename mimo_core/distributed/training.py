@@ -19,9 +19,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util import placement_group_table
 
+from mimo_core.distributed.connection import connect
+from mimo_core.distributed.nodes import refuse_unseen_folder
 from mimo_core.distributed.relay import RelayMessages, StopSignal, open_relay
 from mimo_core.distributed.resources import Demand, free_slots, total_slots
-from mimo_core.distributed.runtime import connect, refuse_unseen_folder
 from mimo_core.errors import ErrorKind, MimoError, SystemFailure, UsageError
 from mimo_core.training.train_config import PhotoData, TrainConfig, VideoData
 from mimo_core.training.trainer import Trainer

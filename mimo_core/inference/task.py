@@ -22,6 +22,7 @@ class Task:
         attempt: 1 for the first try of these images; written into their records.
         crashes: times that a worker died or hung while it had these rows.
         losses: times that the rows were lost with a node, for which no image is to blame.
+        last: whether it is the last try, when nothing else is worked on.
     """
 
     shard: int
@@ -29,6 +30,7 @@ class Task:
     attempt: int = 1
     crashes: int = 0
     losses: int = 0
+    last: bool = False
 
     def __post_init__(self) -> None:
         if not self.rows or list(self.rows) != sorted(set(self.rows)):

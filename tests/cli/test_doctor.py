@@ -15,7 +15,6 @@ from mimo_core.version import __version__
 def sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with nothing wrong."""
     monkeypatch.setenv("MIMO_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -51,13 +50,13 @@ def test_what_is_wrong_is_named_with_its_remedy(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIMO_CACHE", "/proc/nothing")
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "long" * 20)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     unseen = replace(Hardware.here(), cuda=False)
     monkeypatch.setattr(Hardware, "here", lambda: unseen)
     monkeypatch.setattr(doctor, "may_have_cuda", lambda: True)
     assert main(["doctor"]) == FAILED
     told = capsys.readouterr().out
     assert "only 0 B are free where the cache is (/proc/nothing): make room, or name a folder with MIMO_CACHE" in told
-    assert "too long a name for Ray's sockets: name another with RAY_TMPDIR" in told
+    assert "no Ray cluster answers at 127.0.0.1:9" in told
     assert "a GPU is here, and PyTorch" in told
     assert "nothing is wrong" not in told

@@ -46,6 +46,9 @@ class RecordingObserver:
     def phase(self, text: str) -> None:
         pass
 
+    def lost(self, text: str) -> None:
+        raise AssertionError(text)
+
     def progress(self, progress: RunProgress) -> None:
         self.shown.append(progress)
 
@@ -180,7 +183,8 @@ def test_an_image_that_kills_its_worker_gets_its_record_and_the_shard_is_committ
     assert (outcome.statistics.restored, outcome.statistics.failed) == (13, 1)
     row = folder.read(1)[2]
     assert (row.key, row.source, row.error_kind) == ("06.png", "/in/06.png", "crashed_worker")
-    assert "06.png: its worker died on this image alone, twice; recorded as crashed_worker" in observer.said
+    reason = "its worker died on this image alone, three times, at last when nothing else ran"
+    assert f"06.png: {reason}; recorded as crashed_worker" in observer.said
 
 
 def test_the_run_stops_when_more_images_fail_than_allowed_and_goes_on_later(folder: RunFolder) -> None:

@@ -9,15 +9,19 @@ import pytest
 from fake_scheduler import FakeScheduler, FakeWorker, restored
 
 from mimo_core.distributed.resources import Demand
+from mimo_core.distributed.workers.openings import MAX_STUCK_OPENINGS, OPENING_SECONDS
 from mimo_core.distributed.workers.options import PoolOptions, Quarantined
 from mimo_core.distributed.workers.pool import (
     MAX_DEATHS_WITHOUT_PROGRESS,
-    MAX_STUCK_OPENINGS,
-    OPENING_SECONDS,
     UNREACHABLE_SECONDS,
     WorkerPool,
 )
-from mimo_core.distributed.workers.scheduler import ResultLostError, WorkerDiedError, WorkerUnreachableError
+from mimo_core.distributed.workers.scheduler import (
+    ResultLostError,
+    WorkerDiedError,
+    WorkerUnfitError,
+    WorkerUnreachableError,
+)
 from mimo_core.distributed.workers.worker import SLOTS
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import InFlight, Snapshot
@@ -674,3 +678,77 @@ def test_a_storage_that_fails_for_a_task_ends_the_run() -> None:
 
     with pytest.raises(SystemFailure, match="disk full"):
         Trial(1, script).run(shards(3))
+
+
+def test_an_image_whose_workers_others_have_killed_is_restored_at_the_end() -> None:
+    deaths = 0
+
+    def script(worker: FakeWorker) -> None:
+        def answer(task: Task) -> Any:
+            nonlocal deaths
+            if task.last or (1, 1) not in [(task.shard, row) for row in task.rows]:
+                return restored(task)
+            deaths += 1
+            return death()
+
+        worker.answers = answer
+
+    trial = Trial(3, script).run(shards(12))
+    assert trial.rows_done == every_row(12)
+    assert trial.quarantined == []
+    assert deaths > 3
+
+
+def test_the_last_try_has_the_cluster_to_itself() -> None:
+    trial = Trial(4, lambda worker: dying_on({(1, 1), (3, 0)}, death, worker), minimum=4)
+    beside: list[int] = []
+
+    def each(trial: Trial) -> None:
+        last = [worker for worker in trial.scheduler.alive if worker.tasks and worker.tasks[-1].last]
+        beside.extend(len(trial.scheduler.alive) for _ in last)
+
+    trial.run(shards(12), each)
+    assert set(beside) == {1}
+    assert sorted((one.task.shard, one.task.rows, one.task.last) for one in trial.quarantined) == [
+        (1, (1,), True),
+        (3, (0,), True),
+    ]
+    assert trial.rows_done == [row for row in every_row(12) if row not in [(1, 1), (3, 0)]]
+
+
+def test_many_poison_images_do_not_end_the_run_at_their_last_tries() -> None:
+    bad = {(shard, 0) for shard in range(2 * MAX_DEATHS_WITHOUT_PROGRESS)}
+    trial = Trial(2, lambda worker: dying_on(bad, death, worker)).run(shards(2 * MAX_DEATHS_WITHOUT_PROGRESS))
+    assert {(one.task.shard, one.task.rows[0]) for one in trial.quarantined} == bad
+
+
+def test_a_kill_for_memory_is_called_so() -> None:
+    def killed() -> WorkerDiedError:
+        return WorkerDiedError("the node was running low on memory", with_node=False, for_memory=True)
+
+    trial = Trial(2, lambda worker: dying_on({(1, 1)}, killed, worker)).run(shards(4))
+    assert [one.kind for one in trial.quarantined] == [ErrorKind.OUT_OF_MEMORY]
+    assert any(line.startswith("a worker was killed for want of memory on host-") for line in trial.said)
+
+
+def test_a_node_on_which_the_program_cannot_run_is_left_out() -> None:
+    def script(worker: FakeWorker) -> None:
+        if worker.number == 1:
+            worker.lost = WorkerUnfitError("the program cannot run there: No module named 'cv2'")
+
+    trial = Trial(2, script, minimum=2, maximum=2).run(shards(6))
+    assert trial.rows_done == every_row(6)
+    assert trial.said == [
+        "a worker while starting cannot start: the program cannot run there: No module named 'cv2'; it is left out for "
+        "30 s"
+    ]
+
+
+def test_a_cluster_on_which_the_program_cannot_run_ends_the_run_at_once() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.lost = WorkerUnfitError("the program cannot run there: No module named 'cv2'")
+
+    trial = Trial(2, script, minimum=2, maximum=2)
+    with pytest.raises(SystemFailure, match="No module named 'cv2'"):
+        trial.run(shards(6))
+    assert len(trial.scheduler.workers) == 2

@@ -44,7 +44,7 @@ class Told:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.phases: list[str] = []
-        self.say, self.phase = self.said.append, self.phases.append
+        self.say, self.phase, self.lost = self.said.append, self.phases.append, self.said.append
 
     def progress(self, progress: RunProgress) -> None:
         raise AssertionError("nothing has begun")

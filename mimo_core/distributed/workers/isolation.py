@@ -2,8 +2,9 @@
 
 A suspect task runs alone on its worker, so that a death is its own. Every split is strictly smaller, and what remains
 when the suspects are set aside is halved if it kills again, whatever was seen in flight: so the search ends after at
-most 4 deaths for a poison image that was seen in flight among few, and `most_deaths` in any case. An image is
-quarantined only for two deaths of its own, alone.
+most 4 deaths for a poison image that was seen in flight among few, and `most_deaths` in any case. An image that
+has killed two workers alone may still be the victim of others, who took the memory: the pool tries it once more when
+nothing else is worked on, and quarantines it only if that worker dies too.
 """
 
 import math
@@ -80,7 +81,9 @@ def after_node_loss(task: Task) -> Task | None:
 _REASONS = {
     ErrorKind.TIMEOUT: "its worker made no progress on this image, twice",
     ErrorKind.STORAGE: "reading or writing it came to no end, twice, while the storage served others",
-    ErrorKind.CRASHED_WORKER: "its worker died on this image alone, twice",
+    ErrorKind.OUT_OF_MEMORY: "its worker was killed for want of memory, at last when nothing else ran; "
+    "a smaller --tile takes less",
+    ErrorKind.CRASHED_WORKER: "its worker died on this image alone, three times, at last when nothing else ran",
 }
 
 

@@ -1,19 +1,23 @@
 """The pool: keeps two tasks at every worker, replaces the dead and the hung, and grows and shrinks with the cluster."""
 
+import platform
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from mimo_core.distributed.workers.handle import WorkerHandle
 from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
 from mimo_core.distributed.workers.left_out import LeftOut
+from mimo_core.distributed.workers.memory_kills import MemoryKills
+from mimo_core.distributed.workers.openings import Openings
 from mimo_core.distributed.workers.options import Event, PoolOptions, Quarantined
+from mimo_core.distributed.workers.queue import TaskQueue
 from mimo_core.distributed.workers.scheduler import (
     Call,
     ResultLostError,
     Scheduler,
     WorkerDiedError,
+    WorkerUnfitError,
     WorkerUnreachableError,
 )
 from mimo_core.distributed.workers.shortage import Shortage
@@ -30,12 +34,10 @@ _FIRST_TASK_SECONDS = 0.02
 _GROW_SECONDS = 2.0
 # A connection counts as lost at once, and after about 20 s it is known whether the node behind it is gone.
 UNREACHABLE_SECONDS = 60.0
-# A session is opened within this time or `--timeout`, whichever is longer.
-OPENING_SECONDS = 120.0
-# So many workers in a row that did not, while no other works: none will.
-MAX_STUCK_OPENINGS = 3
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
 MAX_DEATHS_WITHOUT_PROGRESS = 12
+# Ends of workers of which an image may be the victim and not the cause.
+_MAY_BE_OF_OTHERS = (ErrorKind.CRASHED_WORKER, ErrorKind.OUT_OF_MEMORY)
 
 
 class WorkerPool:
@@ -58,10 +60,8 @@ class WorkerPool:
         self._scheduler = scheduler
         self._clock = clock
         self._workers: list[WorkerHandle] = []
-        self._fresh: Iterator[Task | None] = iter(())
-        self._retries: deque[Task] = deque()
-        self._suspects: deque[Task] = deque()
-        self._exhausted = False
+        self._queue = TaskQueue(iter(()))
+        self._memory_kills = MemoryKills()
         self._deaths_without_progress = 0
         self._last_growth = 0.0
         self._shortage = Shortage(clock())
@@ -69,7 +69,7 @@ class WorkerPool:
         self._waits = Waits(say)
         self._stalls = Stalls(options.timeout, options.patience, clock())
         self._failed_since_success = False
-        self._stuck_openings = 0
+        self._openings = Openings(options.timeout)
         self.failed_starts: list[str] = []
         """Why workers could not start that the run goes on without."""
 
@@ -97,19 +97,18 @@ class WorkerPool:
         Raises:
             SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
         """
-        self._fresh = tasks
+        self._queue = TaskQueue(tasks)
         # For nothing no worker starts.
-        while (first := self._next_fresh()) is None:
-            if self._exhausted:
-                return
+        while not self._queue.wait_for_first():
             self._scheduler.wait([], _FIRST_TASK_SECONDS)
             yield None
-        self._retries.append(first)
+        if not self._queue:
+            return
         self._scheduler.prepare(self._options.demand)
         while True:
             self._start_workers()
             self._assign_tasks()
-            if not self._has_tasks() and not any(handle.tasks for handle in self._workers):
+            if not self._queue and not self._at_work:
                 return
             yield from self._collect()
             yield from self._watch()
@@ -130,8 +129,9 @@ class WorkerPool:
         self._last_growth = now
         for handle in self._left_out.take_due(now, at_least_one=not self._workers):
             self._scheduler.kill(handle.worker)
-        wanted = self._options.minimum - len(self._workers)
-        if self._has_tasks() and all(handle.host is not None for handle in self._workers):
+        alone = self._queue.only_last_tries
+        wanted = (1 if alone else self._options.minimum) - len(self._workers)
+        if self._queue and not alone and all(handle.host is not None for handle in self._workers):
             room, most = self._scheduler.room(self._options.demand), self._options.maximum
             wanted = max(wanted, room if most is None else min(room, most - len(self._workers)))
         # Whether the others fare better shows soon; until then more of them only fail alike.
@@ -143,8 +143,9 @@ class WorkerPool:
                 started = self._scheduler.start(self._options.demand, self._setup, self._networks)
                 self._workers.append(WorkerHandle.of(started))
 
-    def _has_tasks(self) -> bool:
-        return not self._exhausted or bool(self._retries or self._suspects)
+    @property
+    def _at_work(self) -> bool:
+        return any(handle.tasks for handle in self._workers)
 
     def _assign_tasks(self) -> None:
         for handle in sorted(self._workers, key=lambda one: len(one.tasks)):
@@ -153,25 +154,20 @@ class WorkerPool:
                 if task is None:
                     break
                 handle.tasks[handle.worker.process(task)] = task
-        if not self._has_tasks():
-            for handle in [one for one in self._workers if not one.tasks]:
+        # What is tried for the last time has all that the others would take.
+        idle = [one for one in self._workers if not one.tasks]
+        if not self._queue or (self._queue.only_last_tries and not self._at_work and len(idle) > 1):
+            for handle in idle if not self._queue else idle[1:]:
                 self._release(handle)
 
     def _next_task(self, handle: WorkerHandle) -> Task | None:
-        if self._suspects and not handle.tasks:
-            return self._suspects.popleft()
-        if self._suspects and handle is self._reserved_for_suspects():
+        if self._queue.has_suspects and not handle.tasks:
+            return self._queue.next_suspect()
+        if self._queue.has_suspects and handle is self._reserved_for_suspects():
             return None
-        if self._retries:
-            return self._retries.popleft()
-        return self._next_fresh()
-
-    def _next_fresh(self) -> Task | None:
-        try:
-            return None if self._exhausted else next(self._fresh)
-        except StopIteration:
-            self._exhausted = True
-            return None
+        if self._queue.only_last_tries:
+            return self._queue.next_last_try() if len(self._workers) == 1 and not self._at_work else None
+        return self._queue.next()
 
     def _reserved_for_suspects(self) -> WorkerHandle | None:
         """Return the worker that takes no new tasks while suspects wait for one that is empty."""
@@ -190,6 +186,8 @@ class WorkerPool:
                 answer = self._scheduler.result(call)
             except WorkerUnreachableError as error:
                 self._on_unreachable(handle, call, error)
+            except WorkerUnfitError as error:
+                self._on_failed_start(handle, SystemFailure(ErrorKind.DEVICE, str(error)))
             except WorkerDiedError as error:
                 yield from self._on_death(handle, error)
             except ResultLostError as error:
@@ -226,11 +224,13 @@ class WorkerPool:
     def _on_ready(self, handle: WorkerHandle, answer: WorkerInfo | tuple[ErrorKind, str]) -> None:
         if isinstance(answer, WorkerInfo):
             handle.info, handle.host = answer, answer.host
-            self._stuck_openings = 0
+            self._openings.succeeded()
         else:
-            failure = SystemFailure(*answer)
-            self._leave_out(handle, "cannot start", failure)
-            self.failed_starts = list(dict.fromkeys([*self.failed_starts, str(failure)]))
+            self._on_failed_start(handle, SystemFailure(*answer))
+
+    def _on_failed_start(self, handle: WorkerHandle, failure: SystemFailure) -> None:
+        self._leave_out(handle, "cannot start", failure)
+        self.failed_starts = list(dict.fromkeys([*self.failed_starts, str(failure)]))
 
     def _leave_out(self, handle: WorkerHandle, what: str, failure: SystemFailure) -> None:
         """Go on without a worker for a while where others work: a node without credentials, a broken die."""
@@ -283,17 +283,21 @@ class WorkerPool:
         ):
             self._give_tasks_to_others(handle, error)
             return
-        self._deaths_without_progress += 1
+        # Last tries come one after another; each is an image's own affair.
+        self._deaths_without_progress += not any(task.last for task in handle.tasks.values())
         if self._deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
             raise SystemFailure(
                 ErrorKind.DEVICE,
                 f"{self._deaths_without_progress} workers died in a row without restoring an image between: "
                 f"{first_line(error)}",
             )
-        self._say(f"a worker died {handle.place}; its images are tried again")
+        for_memory = self._killed_for_memory(handle, error)
+        what = "was killed for want of memory" if for_memory else "died"
+        self._say(f"a worker {what} {handle.place}; its images are tried again")
+        kind = ErrorKind.OUT_OF_MEMORY if for_memory else ErrorKind.CRASHED_WORKER
         for task in handle.tasks.values():
             in_flight = frozenset(one.row for one in handle.snapshot.in_flight if one.shard == task.shard)
-            yield from self._retry(task, after_death(task, in_flight), ErrorKind.CRASHED_WORKER)
+            yield from self._retry(task, after_death(task, in_flight), kind)
 
     def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
         """Retry the tasks of a worker that was lost with its node."""
@@ -310,16 +314,19 @@ class WorkerPool:
                     error.kind if isinstance(error, SystemFailure) else ErrorKind.DEVICE,
                     f"shard {task.shard} was given to workers in vain too often; giving up{reason}",
                 )
-            self._queue(retry)
+            self._queue.add(retry)
+
+    def _killed_for_memory(self, handle: WorkerHandle, error: WorkerDiedError | SystemFailure) -> bool:
+        here = handle.host == platform.node() and self._memory_kills.happened()
+        return isinstance(error, WorkerDiedError) and (error.for_memory or here)
 
     def _retry(self, task: Task, retries: list[Task] | None, kind: ErrorKind) -> Iterator[Quarantined]:
-        if retries is None:
+        if retries is None and kind in _MAY_BE_OF_OTHERS and not task.last:
+            self._queue.add_last(task)
+        elif retries is None:
             yield Quarantined(task, kind)
         for one in retries or ():
-            self._queue(one)
-
-    def _queue(self, task: Task) -> None:
-        (self._suspects if task.suspect else self._retries).append(task)
+            self._queue.add(one)
 
     def _release(self, handle: WorkerHandle) -> None:
         if handle.info is None or handle.unreachable_since is not None or handle.lost_calls:
@@ -354,23 +361,15 @@ class WorkerPool:
         self._report_shortage(now)
 
     def _replace_if_stuck_opening(self, handle: WorkerHandle, now: float) -> None:
-        most = max(OPENING_SECONDS, self._options.timeout)
-        if handle.host is None or now - handle.opening_since <= most:
+        if not self._openings.has_failed(handle, now):
             return
-        self._stuck_openings += 1
-        reason = f"its session did not open within {most:g} s"
         if self.workers:
             # It keeps its place meanwhile: what hangs once on a device may hang again.
-            self._leave_out(handle, "cannot start", SystemFailure(ErrorKind.DEVICE, reason))
-        elif self._stuck_openings < MAX_STUCK_OPENINGS:
-            self._say(f"a worker {handle.where} is replaced: {reason}")
-            self._drop(handle)
+            self._leave_out(handle, "cannot start", SystemFailure(ErrorKind.DEVICE, self._openings.reason))
         else:
-            raise SystemFailure(
-                ErrorKind.DEVICE,
-                f"{self._stuck_openings} workers in a row did not start, the last one on {handle.host}: {reason}; "
-                "look at the device and its driver, or allow more with --timeout",
-            )
+            self._openings.require_hope(handle)
+            self._say(f"a worker {handle.where} is replaced: {self._openings.reason}")
+            self._drop(handle)
 
     def _replace_if_hung(self, handle: WorkerHandle, now: float) -> Iterator[Event]:
         if handle.unreachable_since is not None:
@@ -396,5 +395,5 @@ class WorkerPool:
     def _report_shortage(self, now: float) -> None:
         # One whose process runs has what it needs and opens its session.
         placed = any(handle.host is not None for handle in self._workers)
-        if not placed and self._has_tasks() and self._shortage.is_to_be_told(now):
+        if not placed and self._queue and self._shortage.is_to_be_told(now):
             self._say(self._scheduler.describe_shortage(self._options.demand))

@@ -24,6 +24,7 @@ from mimo_core.distributed.workers.scheduler import (
     Started,
     Worker,
     WorkerDiedError,
+    WorkerUnfitError,
     WorkerUnreachableError,
 )
 from mimo_core.distributed.workers.worker import WorkerActor, WorkerSetup
@@ -104,7 +105,11 @@ class RayScheduler:
         except ActorUnavailableError as error:
             raise WorkerUnreachableError(first_line(error)) from error
         except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
-            raise WorkerDiedError(first_line(error), with_node=_tells_of_node(error)) from error
+            if isinstance(error, RayActorError) and error.actor_init_failed:
+                raise WorkerUnfitError(_why_unfit(error)) from error
+            raise WorkerDiedError(
+                first_line(error), with_node=_tells_of_node(error), for_memory=_tells_of_memory(error)
+            ) from error
         except (ObjectLostError, NodeDiedError) as error:
             raise ResultLostError(first_line(error)) from error
         except RayTaskError as error:
@@ -138,6 +143,15 @@ class RayScheduler:
         for _, worker in self._idle:
             self.kill(worker)
         self._idle.clear()
+
+
+def _why_unfit(error: RayActorError) -> str:
+    """Return why a worker's process cannot run the program, from the last line of its traceback."""
+    return f"the program cannot run there: {str(error).strip().splitlines()[-1]}"
+
+
+def _tells_of_memory(error: RayError) -> bool:
+    return isinstance(error, OutOfMemoryError) or "running low on memory" in str(error)
 
 
 def _tells_of_node(error: RayError) -> bool:

@@ -25,11 +25,17 @@ class WorkerDiedError(MimoError):
 
     Attributes:
         with_node: whether its node went too, for which no image is to blame.
+        for_memory: whether it is known to have been killed because its node ran out of memory.
     """
 
-    def __init__(self, message: str, *, with_node: bool) -> None:
+    def __init__(self, message: str, *, with_node: bool, for_memory: bool = False) -> None:
         super().__init__(message)
         self.with_node = with_node
+        self.for_memory = for_memory
+
+
+class WorkerUnfitError(MimoError):
+    """The worker's process cannot run the program: a package is missing there, or another one is in its place."""
 
 
 class ResultLostError(MimoError):
@@ -86,7 +92,7 @@ class Scheduler(Protocol):
         """Return the answer to a call.
 
         Raises:
-            WorkerUnreachableError, WorkerDiedError, ResultLostError: there is none.
+            WorkerUnreachableError, WorkerUnfitError, WorkerDiedError, ResultLostError: there is none.
             SystemFailure: the worker or Ray failed in a way that another try does not mend.
         """
 

@@ -1,12 +1,7 @@
-"""Connecting to Ray: the cluster that `RAY_ADDRESS` names, or an embedded one that lives as long as the run."""
+"""Questions to the nodes of the connected Ray: what they see, what they have, what is fastest there."""
 
-import logging
-import os
-import signal
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,103 +9,16 @@ import ray
 from ray.exceptions import NodeDiedError, RayActorError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-import mimo_core
-from mimo_core.distributed.ray_private import require_supported_ray, silence_notices, use_token
-from mimo_core.distributed.resources import UNITS_VARIABLE, VACC, Demand, describe_shortage, free_slots
+from mimo_core.distributed.resources import VACC, Demand, describe_shortage, free_slots
 from mimo_core.engines.vacc import count_dies
-from mimo_core.errors import ErrorKind, SystemFailure, UsageError
-from mimo_core.hardware import Hardware, usable_cores
+from mimo_core.errors import UsageError
+from mimo_core.hardware import Hardware
 from mimo_core.inference.tuning import Answer, Question, tune
 from mimo_core.storage import Store, is_local
 
-# Only shard numbers and the weights pass through the object store.
-_OBJECT_STORE_BYTES = 256 << 20
 _FIRST_NOTICE_SECONDS = 5.0
 _NOTICE_SECONDS = 30.0
 _SHARED = "use a folder that all nodes share, or a bucket such as s3://bucket/prefix"
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A connection to Ray; `embedded` if this process started it."""
-
-    embedded: bool
-    address: str
-
-
-@contextmanager
-def connect(device: str = "auto", dies: int = 0) -> Iterator[Connection]:
-    """Connect to the cluster of `RAY_ADDRESS`, or start an embedded Ray, and disconnect in the end.
-
-    Args:
-        device: as asked for; `cuda:N` shows an embedded Ray that GPU alone, `vacc:N` one die.
-        dies: VACC dies of this machine, for an embedded Ray to give out.
-
-    Raises:
-        UsageError: the address is of a kind that a driver cannot use, or `cuda:N` or `vacc:N` is asked of a cluster,
-            where Ray gives them out.
-        SystemFailure: there is no cluster at the address.
-    """
-    require_supported_ray()
-    address = os.environ.get("RAY_ADDRESS", "")
-    if "://" in address:
-        raise UsageError(
-            f"RAY_ADDRESS is {address}: a job cannot be driven through that kind of address; "
-            "use `ray job submit --working-dir . -- python -m jobs.restore ...`"
-        )
-    if ":" in device and address:
-        kind = device.split(":")[0]
-        raise UsageError(f"--device {device}: on a cluster Ray gives out the devices; say --device {kind}")
-    if device.startswith("cuda:"):
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.removeprefix("cuda:")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's own notice of this setting would be the first thing that a user of a machine without GPUs reads.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    on_term = signal.getsignal(signal.SIGTERM)
-    try:
-        if address:
-            if "RAY_AUTH_MODE" not in os.environ:
-                use_token()
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=_runtime_env())
-        else:
-            os.environ.setdefault(UNITS_VARIABLE, VACC)
-            # Its processes end with this one, however it ends; those that look for a dead server do so for a minute.
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
-            ray.init(
-                address="local",
-                num_cpus=usable_cores(),
-                resources={VACC: min(dies, 1) if device.startswith("vacc:") else dies} if dies else None,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
-    except ConnectionError as error:
-        raise SystemFailure(
-            ErrorKind.DEVICE,
-            f"no Ray cluster answers at {address} (from RAY_ADDRESS), or it asks for another token (RAY_AUTH_MODE, "
-            "RAY_AUTH_TOKEN); unset RAY_ADDRESS to run on this machine",
-        ) from error
-    silence_notices()
-    # Ray takes SIGTERM for itself while connecting.
-    signal.signal(signal.SIGTERM, on_term)
-    try:
-        yield Connection(embedded=not address, address=address or "embedded")
-    except KeyboardInterrupt:
-        # Shutting down in order takes longer than `ray job stop` waits; Ray's processes end with this one.
-        raise
-    except BaseException:
-        ray.shutdown()
-        raise
-    else:
-        ray.shutdown()
-
-
-def _runtime_env() -> dict[str, object] | None:
-    """Ship the program to the nodes, unless it runs as a submitted job, whose working directory ships it already."""
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return None
-    return {"py_modules": [str(Path(mimo_core.__file__).parent)]}
 
 
 def refuse_unseen_output(store: Store) -> str | None:
