@@ -38,7 +38,7 @@ KINDS = {
     "changed": "the source is not the one that was planned",
     "reference_missing": "there is no reference: restored, but not scored; left out of an evaluation (`skipped`)",
     "reference_size": "the reference has another size: restored, but not scored; `failed` in an evaluation",
-    "out_of_memory": "not even the smallest tiles fit, or its worker was killed for want of memory when nothing else ran",
+    "out_of_memory": "not even the smallest tiles fit, or a worker was killed for want of memory though it was alone",
     "device": "the device failed on this image",
     "crashed_worker": "its worker died on this image alone, three times, at last when nothing else ran",
     "timeout": "its worker made no progress on this image, twice",
