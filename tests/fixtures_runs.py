@@ -114,10 +114,11 @@ class Runs:
         faults: str = "",
         on: Cluster | None = None,
         job: str = "restore",
+        cwd: Path = ROOT,
     ) -> Run:
         """Start `mimo restore` with these arguments in a process of its own, on a cluster or with an embedded Ray."""
         log = self.folder / f"run-{len(self.started)}.log"
-        run = Run([str(one) for one in arguments], log, _added(environment, faults, on), job=job)
+        run = Run([str(one) for one in arguments], log, _added(environment, faults, on), job=job, cwd=cwd)
         self.started.append(run)
         return run
 

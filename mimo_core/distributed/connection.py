@@ -68,10 +68,11 @@ def connect(device: str = "auto", dies: int = 0, lost: Callable[[str], None] | N
     # Ray's own notice of this setting would be the first thing that a user of a machine without GPUs reads.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     on_term = signal.getsignal(signal.SIGTERM)
-    if address:
-        _join(address)
-    else:
-        _start(device, dies)
+    with _beside_the_program():
+        if address:
+            _join(address)
+        else:
+            _start(device, dies)
     silence_notices()
     # Ray takes SIGTERM for itself while connecting.
     signal.signal(signal.SIGTERM, on_term)
@@ -87,6 +88,22 @@ def connect(device: str = "auto", dies: int = 0, lost: Callable[[str], None] | N
         raise
     else:
         ray.shutdown()
+
+
+@contextmanager
+def _beside_the_program() -> Iterator[None]:
+    """Let Ray begin in the folder that holds this package.
+
+    Workers import from the folder that a driver connects in, before all others: a `queue.py` or `mimo_core` among the
+    user's own files would take the program's place.
+    """
+    before = os.open(".", os.O_RDONLY)
+    os.chdir(Path(mimo_core.__file__).resolve().parents[1])
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 def cluster_address() -> str:

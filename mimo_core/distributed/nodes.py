@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, RayActorError, TaskUnschedulableError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, RayActorError, RayError, TaskUnschedulableError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from mimo_core.distributed.ray_errors import why_unfit
 from mimo_core.distributed.resources import VACC, Demand, describe_shortage, free_slots
 from mimo_core.engines.vacc import count_dies
-from mimo_core.errors import UsageError
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.inference.tuning import Answer, Question, tune
 from mimo_core.storage import Store, is_local
@@ -121,7 +122,10 @@ def _on_a_node(task: Any, arguments: tuple[Any, ...], demand: Demand, say: Calla
         if not free_slots(demand):
             say(describe_shortage(demand))
             patience = _NOTICE_SECONDS
-    return ray.get(reference)
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        raise SystemFailure(ErrorKind.DEVICE, f"a node of the cluster gives no answer: {why_unfit(error)}") from error
 
 
 @ray.remote(max_retries=3)

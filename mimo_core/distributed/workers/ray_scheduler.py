@@ -17,6 +17,7 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
+from mimo_core.distributed.ray_errors import why_unfit
 from mimo_core.distributed.resources import Demand, describe_shortage, free_slots
 from mimo_core.distributed.workers.scheduler import (
     Call,
@@ -106,7 +107,7 @@ class RayScheduler:
             raise WorkerUnreachableError(first_line(error)) from error
         except (RayActorError, WorkerCrashedError, OutOfMemoryError) as error:
             if isinstance(error, RayActorError) and error.actor_init_failed:
-                raise WorkerUnfitError(_why_unfit(error)) from error
+                raise WorkerUnfitError(why_unfit(error)) from error
             raise WorkerDiedError(
                 first_line(error), with_node=_tells_of_node(error), for_memory=_tells_of_memory(error)
             ) from error
@@ -143,11 +144,6 @@ class RayScheduler:
         for _, worker in self._idle:
             self.kill(worker)
         self._idle.clear()
-
-
-def _why_unfit(error: RayActorError) -> str:
-    """Return why a worker's process cannot run the program, from the last line of its traceback."""
-    return f"the program cannot run there: {str(error).strip().splitlines()[-1]}"
 
 
 def _tells_of_memory(error: RayError) -> bool:
