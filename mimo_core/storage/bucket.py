@@ -11,6 +11,7 @@ from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
 from mimo_core.storage import etags
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
+from mimo_core.storage.names import split_bucket
 from mimo_core.storage.persistence import AloneError, BodyError, persist
 from mimo_core.storage.s3_client import call, filesystem, require_conditional_put
 from mimo_core.storage.s3_errors import alone_fault, code_of, is_transient, s3_fault
@@ -28,7 +29,7 @@ class S3Prefix:
 
     def __init__(self, path: str, retries: Retries) -> None:
         """Take `bucket/prefix` as `path`; nothing is asked of the server yet."""
-        self.bucket, self.prefix = _split_bucket(path)
+        self.bucket, self.prefix = split_bucket(path)
         self._retries = retries
 
     def show(self, key: str) -> str:
@@ -77,11 +78,17 @@ class S3Prefix:
             for item in page.get("Contents", ())
             if item["Key"] != self._full(key) and 0 < item["Size"] < _SMALL_NEIGHBOUR and etags.is_md5(_etag(item), {})
         ][:_NEIGHBOURS]
-        for name in neighbours:
+        told = [await self._matches(fs, name) for name in neighbours]
+        return True in told or False not in told
+
+    async def _matches(self, fs: Any, name: str) -> bool | None:
+        """Return whether an object's etag is the MD5 of its body; None where it has gone or may not be read."""
+        try:
             answer = await call(fs, "get_object", Bucket=self.bucket, Key=name)
-            if await etags.md5(await _body(answer["Body"], answer["ContentLength"])) == _etag(answer):
-                return True
-        return not neighbours
+            body = await _body(answer["Body"], answer["ContentLength"])
+        except Exception:  # noqa: BLE001 - whatever it is, it is no fault of the object that is judged by it
+            return None
+        return await etags.md5(body) == _etag(answer)
 
     def fetch_range(self, key: str, start: int, length: int) -> bytes:
         """At most `length` bytes from offset `start`."""
@@ -274,15 +281,6 @@ class S3Prefix:
             if isinstance(error, AloneError):
                 raise alone_fault(error, self.show(key)) from None
             raise s3_fault(error, self.show(key), self.bucket, doing) from None
-
-
-def _split_bucket(path: str) -> tuple[str, str]:
-    """Return (bucket, prefix); the bucket of an access point is its whole ARN."""
-    parts = path.split("/")
-    length = 1
-    if path.startswith("arn:") and parts[0].endswith(":accesspoint"):
-        length = 2
-    return "/".join(parts[:length]), "/".join(parts[length:])
 
 
 async def _body(body: Any, size: int) -> bytes:

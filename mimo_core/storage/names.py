@@ -20,6 +20,15 @@ _SECRET_QUERY = re.compile(
 )
 _HTTP = frozenset({"http", "https"})
 _BUCKETS = frozenset({"s3", "s3a"})
+# Where a file that must not exist yet is created by one of any contenders: by the system, the server or, for memory,
+# under a lock of this process.
+_EXCLUSIVE = frozenset({"file", "s3", "s3a", "gs", "gcs", "memory"})
+NO_PLACE_FOR_RUNS = (
+    "a run cannot be kept there, for it commits by creating files that must not exist yet, which is known to be safe "
+    "in folders and on s3:// and gs:// alone; name OUTPUT in one of these, and copy it when it is finished"
+)
+# An access point's name is a resource: `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`, or with a colon before the name.
+_ACCESS_POINT = re.compile(r"arn:[^/:]+:[^/:]+:[^/:]*:\d*:accesspoint[:/][^/:]+")
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,19 @@ def scheme_of(url: str) -> str:
 def is_local(url: str) -> bool:
     """Return whether a URL or path names something on this machine's file system."""
     return scheme_of(url) == "file"
+
+
+def creates_exclusively(url: str) -> bool:
+    """Return whether a run can be kept there: it commits by creating files that must not exist yet."""
+    return scheme_of(url) in _EXCLUSIVE
+
+
+def split_bucket(path: str) -> tuple[str, str]:
+    """Return bucket and key (or prefix) of `bucket/key`; the bucket of an access point is its whole ARN."""
+    if (point := _ACCESS_POINT.match(path)) is not None:
+        return point[0], path[point.end() :].lstrip("/")
+    bucket, _, key = path.partition("/")
+    return bucket, key
 
 
 def locate(url: str) -> Location:

@@ -12,14 +12,12 @@ from mimo_core.storage import etags
 from mimo_core.storage.clients import client
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries, is_transient_os_error, read_fault, write_fault
-from mimo_core.storage.names import TEMPORARY, redact
+from mimo_core.storage.names import NO_PLACE_FOR_RUNS, TEMPORARY, creates_exclusively, redact
 from mimo_core.storage.persistence import AloneError, BodyError, persist
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 
-# Schemes whose exclusive creation is decided by the server (or, for memory, under a lock of this process).
-_EXCLUSIVE = frozenset({"memory", "gs", "gcs"})
 _memory_lock = threading.Lock()
 
 
@@ -303,8 +301,8 @@ class FsspecFolder:
 
     def create(self, key: str, data: Data) -> bool:
         """Write the file of `key` unless it exists, where the file system can decide that."""
-        if self._scheme not in _EXCLUSIVE:
-            raise UsageError(f"{self.show(key)}: exclusive creation is not known to be safe on {self._scheme}://")
+        if not creates_exclusively(f"{self._scheme}://"):
+            raise UsageError(f"{self.show(key)}: {NO_PLACE_FOR_RUNS}")
         body = bytes(data)
         try:
             with _memory_lock:

@@ -11,7 +11,7 @@ from mimo_core.storage.bucket import S3Prefix
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.local import LocalFolder
-from mimo_core.storage.names import check_key, join_raw, locate, redact
+from mimo_core.storage.names import check_key, join_raw, locate, redact, split_bucket
 from mimo_core.storage.other import FsspecFolder, WebFolder
 
 Data = bytes | bytearray | memoryview
@@ -250,7 +250,7 @@ def _single(url: str, retries: Retries | None) -> tuple[_Backend, str]:
         folder, _, name = location.path.rpartition("/")
         return LocalFolder(folder or "/", retries), name
     if location.scheme == "s3":
-        bucket, _, key = url.split("://", 1)[1].partition("/")
+        bucket, key = split_bucket(url.split("://", 1)[1])
         if not key:
             raise UsageError(f"{redact(url)} names a bucket, not a file")
         return S3Prefix(bucket, retries), key

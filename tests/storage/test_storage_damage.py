@@ -177,6 +177,27 @@ def test_an_etag_that_is_no_md5_blames_no_object(
             assert store.read(name) == DATA
 
 
+def test_neighbours_that_cannot_be_read_acquit_nobody(
+    s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meddle(handler: Handler, number: int) -> bool:
+        if reading(handler, "/rotten"):
+            flip_without_checksum(handler)
+            return True
+        if reading(handler, "/forbidden"):
+            handler.answer(403, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
+            return True
+        return False
+
+    store = Store(f"s3://{s3_bucket}/x", retries=QUICK)
+    store.write("rotten", DATA)
+    store.write("forbidden", DATA)
+    with proxy(s3_env, monkeypatch, meddle), pytest.raises(ImageError) as caught:
+        store.read("rotten")
+    assert caught.value.kind is ErrorKind.STORAGE
+    assert f"s3://{s3_bucket}/x/rotten" in str(caught.value)
+
+
 def test_a_presigned_address_is_checked_as_its_object_is(
     s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,12 +11,37 @@ from hypothesis import strategies as st
 
 from mimo_core.errors import UsageError
 from mimo_core.storage import check_key, is_key, is_local, join, redact, redact_text, safe_key
-from mimo_core.storage.names import TEMPORARY, join_raw, locate
+from mimo_core.storage.names import TEMPORARY, creates_exclusively, join_raw, locate, split_bucket
 
 PRESIGNED = (
     "https://bucket.example.com/a%20b/x.png?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F2026"
     "&X-Amz-Signature=deadbeef#frag"
 )
+
+
+POINT = "arn:aws:s3:eu-central-1:123456789012:accesspoint/photos"
+
+
+@pytest.mark.parametrize(
+    ("path", "bucket", "key"),
+    [
+        ("bucket", "bucket", ""),
+        ("bucket/a/b.png", "bucket", "a/b.png"),
+        ("bucket//b.png", "bucket", "/b.png"),
+        (POINT, POINT, ""),
+        (f"{POINT}/a/b.png", POINT, "a/b.png"),
+        (f"{POINT.replace('/', ':')}/a/b.png", POINT.replace("/", ":"), "a/b.png"),
+        ("arn:aws:s3::123456789012:accesspoint/many.mrap/x", "arn:aws:s3::123456789012:accesspoint/many.mrap", "x"),
+    ],
+)
+def test_the_bucket_of_an_access_point_is_its_whole_name(path: str, bucket: str, key: str) -> None:
+    assert split_bucket(path) == (bucket, key)
+    assert locate(f"s3://{path}").path == path
+
+
+def test_where_runs_can_be_kept() -> None:
+    assert all(map(creates_exclusively, ("out", "/out", "file:///out", "s3://b/out", "gs://b/out", "memory://out")))
+    assert not any(map(creates_exclusively, ("az://b/out", "abfs://b@a/out", "sftp://h/out", "https://h/out")))
 
 
 @pytest.mark.parametrize(
