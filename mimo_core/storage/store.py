@@ -7,7 +7,7 @@ from typing import Protocol
 from uuid import uuid4
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
-from mimo_core.storage.bucket import S3Prefix
+from mimo_core.storage.bucket import S3Prefix, split_bucket
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.local import LocalFolder
@@ -250,7 +250,7 @@ def _single(url: str, retries: Retries | None) -> tuple[_Backend, str]:
         folder, _, name = location.path.rpartition("/")
         return LocalFolder(folder or "/", retries), name
     if location.scheme == "s3":
-        bucket, _, key = url.split("://", 1)[1].partition("/")
+        bucket, key = split_bucket(url.split("://", 1)[1])
         if not key:
             raise UsageError(f"{redact(url)} names a bucket, not a file")
         return S3Prefix(bucket, retries), key
