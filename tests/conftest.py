@@ -45,6 +45,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         settings.load_profile("random" if asked else "repeatable")
 
 
+_LONG = ("training", "report", "engines")
+
 # One more than there are cores, for tests that use Ray wait most of the time. Each process loads PyTorch.
 _MOST_PROCESSES = 4
 
@@ -65,8 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what uses Ray, which takes longest."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    """Begin with the modules that take longest, so that no process is left alone with one in the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("ray") is None, item.path.parent.name not in _LONG))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -305,19 +305,21 @@ class Pipeline:
                 return
             restorations, seconds = [error], 0.0
         for (item, loaded), restoration in zip(group, restorations, strict=False):
-            self._writers.submit(self._write, item, loaded, restoration, seconds / len(group))
+            self._writers.submit(self._write, item, loaded, restoration, seconds / len(group), len(group))
         if not restorations:
             for item, _ in group:
                 self._release(item)
 
     # Writing
 
-    def _write(self, item: _Item, loaded: Loaded, restoration: Restoration | Exception, infer_seconds: float) -> None:
+    def _write(
+        self, item: _Item, loaded: Loaded, restoration: Restoration | Exception, infer_seconds: float, batch: int
+    ) -> None:
         try:
             if isinstance(restoration, Exception):
                 raise restoration
             record = self._stages.finish(item.running.task, item.index, item.row, loaded, restoration, infer_seconds)
-            self._record(item, record)
+            self._record(item, replace(record, batch=batch))
         except SystemFailure as failure:
             item.running.fail(failure.kind, str(failure))
         except Exception as error:  # noqa: BLE001 - becomes the image's record

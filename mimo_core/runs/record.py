@@ -61,6 +61,7 @@ class Record:
     ssim_zoo: float | None = None
     psnr_realblur: float | None = None
     ssim_realblur: float | None = None
+    batch: int | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

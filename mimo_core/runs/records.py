@@ -70,6 +70,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("ssim_zoo", _REAL, "SSIM of the same values; null below 11 pixels"),
     ("psnr_realblur", _REAL, "PSNR as RealBlur has it: after matching intensity and position; null if it cannot be"),
     ("ssim_realblur", _REAL, "SSIM likewise; also null below 11 pixels"),
+    ("batch", _INT, "images that were computed together with it, itself included"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

@@ -9,7 +9,7 @@ from archives import TORCH, assert_same_run, count_outputs, make_archive, parts,
 from fixtures_clusters import Cluster
 from fixtures_runs import Runs
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_a_second_driver_is_refused_and_a_dead_one_replaced_at_once(

@@ -219,3 +219,14 @@ def test_large_images_are_cut_and_small_ones_are_not(tmp_path: Path) -> None:
     assert outcome.records["small.png"].tiles == 1
     for key in outcome.records:
         assert np.array_equal(read(outcome.output(key)), cv2.imread(str(tmp_path / "in" / key)))
+
+
+def test_a_record_tells_how_many_images_were_computed_together(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(7):
+        assert cv2.imwrite(
+            str(tmp_path / "in" / f"{number}.png"), np.full((16, 16 + 8 * (number == 3), 3), 90, np.uint8)
+        )
+    records = run(tmp_path / "in", tmp_path / "out", batch=2).records
+    # The fourth has another shape.
+    assert [records[f"{number}.png"].batch for number in range(7)] == [2, 2, 1, 1, 2, 2, 1]

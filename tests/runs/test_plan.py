@@ -298,7 +298,7 @@ def test_a_plan_of_a_newer_version_is_not_touched(run: Store) -> None:
 
 
 def test_planning_holds_bytes_for_an_image_and_not_objects(run: Store) -> None:
-    count = 40_000
+    count = 20_000
 
     def many() -> Iterator[ImageEntry]:
         for number in range(count):

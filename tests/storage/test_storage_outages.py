@@ -49,7 +49,7 @@ def test_an_outage_is_waited_for_aloud_whatever_is_asked(
     with proxy(s3_env, monkeypatch, meddle), outages.patient(60, said.append):
         for name, act in acts(store).items():
             # Far more than are tried where nobody waits.
-            left = 12
+            left = 8
             answers[name] = act()
             assert outages.waited_for() is None
     assert answers["read"] == b"1"

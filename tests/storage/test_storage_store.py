@@ -176,7 +176,7 @@ def test_creation_is_exclusive_and_keeps_the_first(store: Store) -> None:
 
 
 def test_one_of_many_threads_creates(store: Store) -> None:
-    contenders, rounds = (8, 3) if store.url.startswith("s3") else (16, 30)
+    contenders, rounds = (6, 2) if store.url.startswith("s3") else (16, 30)
     barrier = threading.Barrier(contenders)
 
     def contend(name: int) -> list[bool]:
