@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -18,8 +18,9 @@ from mimo_core.storage.persistence import AloneError, BodyError, persist
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 
-# Schemes whose exclusive creation is decided by the server (or, for memory, under a lock of this process).
-_EXCLUSIVE = frozenset({"memory", "gs", "gcs"})
+# Schemes whose exclusive creation is decided by the server (or, for memory, under a lock of this process): their
+# packages send `mode="create"` as a condition, x-goog-if-generation-match (gcsfs) and If-None-Match (adlfs).
+_EXCLUSIVE = frozenset({"memory", "gs", "gcs", "az", "abfs", "abfss"})
 _memory_lock = threading.Lock()
 
 
@@ -304,16 +305,22 @@ class FsspecFolder:
     def create(self, key: str, data: Data) -> bool:
         """Write the file of `key` unless it exists, where the file system can decide that."""
         if self._scheme not in _EXCLUSIVE:
-            raise UsageError(f"{self.show(key)}: exclusive creation is not known to be safe on {self._scheme}://")
+            raise UsageError(
+                f"{self.show(key)}: a run cannot be written to {self._scheme}://, which does not decide which of two "
+                "drivers creates a file; write to a folder, s3://, gs:// or az://, and copy it from there"
+            )
         body = bytes(data)
-        try:
-            with _memory_lock:
-                self._fs().pipe_file(self._path(key), body, mode="create")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise write_fault(error, self.show(key)) from None
-        return True
+
+        def act() -> bool:
+            try:
+                with _memory_lock if self._scheme == "memory" else nullcontext():
+                    self._fs().pipe_file(self._path(key), body, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+        # A second try would take what the first one has created for somebody else's.
+        return self._writing(act, key, transient=lambda _: False)
 
     def delete(self, key: str) -> None:
         """Remove the file of `key`; nothing happens where there is none."""
@@ -353,9 +360,11 @@ class FsspecFolder:
             text = f"{self.show(key)}: cannot be read ({type(error).__name__})"
             raise SystemFailure(ErrorKind.STORAGE, text) from None
 
-    def _writing(self, act: Callable[[], None], key: str) -> None:
+    def _writing(
+        self, act: Callable[[], T], key: str, transient: Callable[[BaseException], bool] = is_transient_os_error
+    ) -> T:
         try:
-            self._retries.call(act, is_transient_os_error)
+            return self._retries.call(act, transient)
         except OSError as error:
             raise write_fault(error, self.show(key)) from None
         except Exception as error:
