@@ -11,6 +11,7 @@ from mimo_core.errors import ErrorKind, ImageError, MimoError, SystemFailure
 from mimo_core.storage import etags
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
+from mimo_core.storage.names import split_bucket
 from mimo_core.storage.persistence import AloneError, BodyError, persist
 from mimo_core.storage.s3_client import call, filesystem, require_conditional_put
 from mimo_core.storage.s3_errors import alone_fault, code_of, is_transient, s3_fault
@@ -271,17 +272,6 @@ class S3Prefix:
             if isinstance(error, AloneError):
                 raise alone_fault(error, self.show(key)) from None
             raise s3_fault(error, self.show(key), self.bucket, doing) from None
-
-
-def split_bucket(path: str) -> tuple[str, str]:
-    """Return (bucket, prefix or key) of a path; the bucket of an access point is its whole ARN."""
-    parts = path.split("/")
-    length = 1
-    if path.startswith("arn:") and parts[0].endswith(":accesspoint"):
-        length = 2
-    elif path.startswith("arn:") and parts[0].endswith(":outpost"):
-        length = 4
-    return "/".join(parts[:length]), "/".join(parts[length:])
 
 
 async def _is_its_md5(fs: Any, bucket: str, name: str) -> bool | None:

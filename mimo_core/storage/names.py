@@ -45,6 +45,17 @@ def is_local(url: str) -> bool:
     return scheme_of(url) == "file"
 
 
+def split_bucket(path: str) -> tuple[str, str]:
+    """Return (bucket, prefix or key) of a path; the bucket of an access point is its whole ARN."""
+    parts = path.split("/")
+    length = 1
+    if path.startswith("arn:") and parts[0].endswith(":accesspoint"):
+        length = 2
+    elif path.startswith("arn:") and parts[0].endswith(":outpost"):
+        length = 4
+    return "/".join(parts[:length]), "/".join(parts[length:])
+
+
 def locate(url: str) -> Location:
     """Take a URL or path apart.
 

@@ -7,11 +7,11 @@ from typing import Protocol
 from uuid import uuid4
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
-from mimo_core.storage.bucket import S3Prefix, split_bucket
+from mimo_core.storage.bucket import S3Prefix
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.local import LocalFolder
-from mimo_core.storage.names import check_key, join_raw, locate, redact
+from mimo_core.storage.names import check_key, join_raw, locate, redact, split_bucket
 from mimo_core.storage.other import FsspecFolder, WebFolder
 
 Data = bytes | bytearray | memoryview
