@@ -60,7 +60,7 @@ class S3Prefix:
 
     async def _check(self, fs: Any, key: str, data: bytes, answer: Any) -> None:
         """Compare a body with its etag, where that is its MD5; with a stored checksum the client has compared it."""
-        etag, headers = _etag(answer), answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        etag, headers = _etag(answer), _headers(answer)
         # The etags of directory buckets are no sums.
         if etag is None or self.bucket.endswith("--x-s3") or not etags.is_md5(etag, headers):
             return
@@ -78,17 +78,8 @@ class S3Prefix:
             for item in page.get("Contents", ())
             if item["Key"] != self._full(key) and 0 < item["Size"] < _SMALL_NEIGHBOUR and etags.is_md5(_etag(item), {})
         ][:_NEIGHBOURS]
-        told = [await self._matches(fs, name) for name in neighbours]
-        return True in told or False not in told
-
-    async def _matches(self, fs: Any, name: str) -> bool | None:
-        """Return whether an object's etag is the MD5 of its body; None where it has gone or may not be read."""
-        try:
-            answer = await call(fs, "get_object", Bucket=self.bucket, Key=name)
-            body = await _body(answer["Body"], answer["ContentLength"])
-        except Exception:  # noqa: BLE001 - whatever it is, it is no fault of the object that is judged by it
-            return None
-        return await etags.md5(body) == _etag(answer)
+        found = [await _is_its_md5(fs, self.bucket, name) for name in neighbours]
+        return True in found or False not in found
 
     def fetch_range(self, key: str, start: int, length: int) -> bytes:
         """At most `length` bytes from offset `start`."""
@@ -283,6 +274,19 @@ class S3Prefix:
             raise s3_fault(error, self.show(key), self.bucket, doing) from None
 
 
+async def _is_its_md5(fs: Any, bucket: str, name: str) -> bool | None:
+    """Return whether the etag of an object is its MD5; None where it is none or the object cannot be read."""
+    try:
+        answer = await call(fs, "get_object", Bucket=bucket, Key=name)
+        data = await _body(answer["Body"], answer["ContentLength"])
+    except Exception:  # noqa: BLE001 - says nothing of the object that is to be judged
+        return None
+    etag = _etag(answer)
+    if not etags.is_md5(etag, _headers(answer)):
+        return None
+    return await etags.md5(data) == etag
+
+
 async def _body(body: Any, size: int) -> bytes:
     from botocore.exceptions import FlexibleChecksumError
 
@@ -300,6 +304,11 @@ async def _body(body: Any, size: int) -> bytes:
 def _etag(answer: Any) -> str | None:
     etag: str | None = answer.get("ETag")
     return etag.strip('"') if etag else None
+
+
+def _headers(answer: Any) -> dict[str, str]:
+    headers: dict[str, str] = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return headers
 
 
 def _content_type(key: str) -> dict[str, str]:

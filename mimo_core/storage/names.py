@@ -20,15 +20,15 @@ _SECRET_QUERY = re.compile(
 )
 _HTTP = frozenset({"http", "https"})
 _BUCKETS = frozenset({"s3", "s3a"})
-# Where a file that must not exist yet is created by one of any contenders: by the system, the server or, for memory,
-# under a lock of this process.
-_EXCLUSIVE = frozenset({"file", "s3", "s3a", "gs", "gcs", "memory"})
+# Where a file that must not exist yet is created by one of any contenders, as the system or the server decides: gcsfs
+# sends `mode="create"` as x-goog-if-generation-match, adlfs as If-None-Match. For memory a lock of this process does.
+_EXCLUSIVE = frozenset({"file", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 NO_PLACE_FOR_RUNS = (
     "a run cannot be kept there, for it commits by creating files that must not exist yet, which is known to be safe "
-    "in folders and on s3:// and gs:// alone; name OUTPUT in one of these, and copy it when it is finished"
+    "in folders and on s3://, gs:// and az:// alone; name OUTPUT in one of these, and copy it when it is finished"
 )
 # An access point's name is a resource: `arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME`, or with a colon before the name.
-_ACCESS_POINT = re.compile(r"arn:[^/:]+:[^/:]+:[^/:]*:\d*:accesspoint[:/][^/:]+")
+_ACCESS_POINT = re.compile(r"arn:[^/:]+:[^/:]+:[^/:]*:\d*:(?:outpost[:/][^/:]+[:/])?accesspoint[:/][^/:]+")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -304,14 +304,17 @@ class FsspecFolder:
         if not creates_exclusively(f"{self._scheme}://"):
             raise UsageError(f"{self.show(key)}: {NO_PLACE_FOR_RUNS}")
         body = bytes(data)
-        try:
-            with _memory_lock:
-                self._fs().pipe_file(self._path(key), body, mode="create")
-        except FileExistsError:
-            return False
-        except OSError as error:
-            raise write_fault(error, self.show(key)) from None
-        return True
+
+        def act() -> bool:
+            try:
+                with _memory_lock if self._scheme == "memory" else nullcontext():
+                    self._fs().pipe_file(self._path(key), body, mode="create")
+            except FileExistsError:
+                return False
+            return True
+
+        # A second try would take what the first one has created for somebody else's.
+        return self._writing(act, key, transient=lambda _: False)
 
     def delete(self, key: str) -> None:
         """Remove the file of `key`; nothing happens where there is none."""
@@ -351,9 +354,11 @@ class FsspecFolder:
             text = f"{self.show(key)}: cannot be read ({type(error).__name__})"
             raise SystemFailure(ErrorKind.STORAGE, text) from None
 
-    def _writing(self, act: Callable[[], None], key: str) -> None:
+    def _writing(
+        self, act: Callable[[], T], key: str, transient: Callable[[BaseException], bool] = is_transient_os_error
+    ) -> T:
         try:
-            self._retries.call(act, is_transient_os_error)
+            return self._retries.call(act, transient)
         except OSError as error:
             raise write_fault(error, self.show(key)) from None
         except Exception as error:

@@ -84,6 +84,10 @@ async def persist(
                             away.enter_context(outages.waiting(place, type(error).__name__, patience))
                         answering = None
             await asyncio.sleep(retries.wait(tries - 1))
+            # What is long to read must not pass for waiting once the storage is back.
+            if answering is None and answers is not None and await _in_time(answers):
+                answering = time.monotonic()
+                away.close()
 
 
 async def _in_time(answers: Callable[[], Awaitable[bool]]) -> bool:

@@ -59,7 +59,7 @@ CASES = [
     (["in", "out", "--precision", "int8", "--weights", "plain.safetensors"], "plain.safetensors is not prepared"),
     (["s3://archive/2019", "out"], "there are no credentials for s3://archive/2019: set AWS_ACCESS_KEY_ID"),
     (["in", "s3://archive/2019"], "there are no credentials for s3://archive/2019"),
-    (["in", "az://box/out"], "OUTPUT az://box/out: a run cannot be kept there"),
+    (["in", "hf://datasets/box"], "OUTPUT hf://datasets/box: a run cannot be kept there"),
     (["in", "sftp://me@host/out"], "OUTPUT sftp://host/out: a run cannot be kept there"),
 ]
 

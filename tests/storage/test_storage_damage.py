@@ -177,25 +177,30 @@ def test_an_etag_that_is_no_md5_blames_no_object(
             assert store.read(name) == DATA
 
 
-def test_neighbours_that_cannot_be_read_acquit_nobody(
-    s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("neighbours", ["encrypted", "refused"])
+def test_neighbours_that_tell_nothing_do_not_clear_a_damaged_object(
+    s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch, neighbours: str
 ) -> None:
+    """The etags of objects that are encrypted by a key are no sums, and what cannot be read says nothing."""
+
     def meddle(handler: Handler, number: int) -> bool:
         if reading(handler, "/rotten"):
             flip_without_checksum(handler)
-            return True
-        if reading(handler, "/forbidden"):
-            handler.answer(403, {"Content-Type": "application/xml"}, b"<Error><Code>AccessDenied</Code></Error>")
-            return True
-        return False
+        elif not reading(handler, "/neighbour"):
+            return False
+        elif neighbours == "refused":
+            body = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>No</Message></Error>"
+            handler.answer(403, {"Content-Type": "application/xml"}, body)
+        else:
+            tag = f'"{hashlib.md5(b"other").hexdigest()}"'
+            etag_instead(handler, {"etag": tag, "x-amz-server-side-encryption": "aws:kms"})
+        return True
 
     store = Store(f"s3://{s3_bucket}/x", retries=QUICK)
-    store.write("rotten", DATA)
-    store.write("forbidden", DATA)
-    with proxy(s3_env, monkeypatch, meddle), pytest.raises(ImageError) as caught:
+    for name in ("neighbour", "rotten"):
+        store.write(name, DATA)
+    with proxy(s3_env, monkeypatch, meddle), pytest.raises(ImageError, match="damaged"):
         store.read("rotten")
-    assert caught.value.kind is ErrorKind.STORAGE
-    assert f"s3://{s3_bucket}/x/rotten" in str(caught.value)
 
 
 def test_a_presigned_address_is_checked_as_its_object_is(

@@ -4,13 +4,15 @@ import os
 import posixpath
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_core.errors import UsageError
-from mimo_core.storage import check_key, is_key, is_local, join, redact, redact_text, safe_key
+from mimo_core.storage import Store, check_key, info_url, is_key, is_local, join, redact, redact_text, safe_key
+from mimo_core.storage import bucket as backend
 from mimo_core.storage.names import TEMPORARY, creates_exclusively, join_raw, locate, split_bucket
 
 PRESIGNED = (
@@ -40,8 +42,13 @@ def test_the_bucket_of_an_access_point_is_its_whole_name(path: str, bucket: str,
 
 
 def test_where_runs_can_be_kept() -> None:
-    assert all(map(creates_exclusively, ("out", "/out", "file:///out", "s3://b/out", "gs://b/out", "memory://out")))
-    assert not any(map(creates_exclusively, ("az://b/out", "abfs://b@a/out", "sftp://h/out", "https://h/out")))
+    assert all(
+        map(
+            creates_exclusively,
+            ("out", "/out", "file:///out", "s3://b/out", "gs://b/out", "az://b/out", "memory://out"),
+        )
+    )
+    assert not any(map(creates_exclusively, ("hf://b/out", "sftp://h/out", "https://h/out")))
 
 
 @pytest.mark.parametrize(
@@ -154,3 +161,30 @@ def test_a_local_name_that_is_not_unicode_becomes_a_url_that_leads_back() -> Non
     path = join_raw("/base", os.fsdecode(b"x\xff.png"))
     assert path == "file:///base/x%FF.png"
     assert os.fsencode(locate(path).path) == b"/base/x\xff.png"
+
+
+ACCESS_POINTS = (
+    "arn:aws:s3:eu-west-1:123456789012:accesspoint/team",
+    "arn:aws:s3:eu-west-1:123456789012:accesspoint:team",
+    "arn:aws:s3::123456789012:accesspoint/abc.mrap",
+    "arn:aws:s3-outposts:eu-west-1:123456789012:outpost/op-01/accesspoint/team",
+)
+
+
+@pytest.mark.parametrize("bucket", [*ACCESS_POINTS, "bucket"])
+def test_what_is_listed_below_an_access_point_is_asked_of_it(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of our own has access points: this is what goes to the client, which makes an address of it."""
+    asked = []
+
+    async def call(fs: Any, operation: str, **parameters: Any) -> Any:
+        asked.append((operation, parameters["Bucket"], parameters.get("Prefix"), parameters.get("Key")))
+        if operation == "head_object":
+            return {"ContentLength": 1}
+        return {"Contents": [{"Key": "in/a b/x.png", "Size": 1, "ETag": "1"}]}
+
+    monkeypatch.setattr(backend, "call", call)
+    store = Store(f"s3://{bucket}/in")
+    (found,) = store.list("")
+    assert store.url_of(found.key) == f"s3://{bucket}/in/a b/x.png"
+    assert info_url(store.url_of(found.key)) is not None
+    assert asked == [("list_objects_v2", bucket, "in/", None), ("head_object", bucket, None, "in/a b/x.png")]

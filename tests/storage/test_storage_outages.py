@@ -62,6 +62,29 @@ def test_an_outage_is_waited_for_aloud_whatever_is_asked(
         assert end.startswith(f"s3://{s3_bucket} answers again after ")
 
 
+def test_what_is_read_once_the_storage_is_back_does_not_pass_for_waiting(
+    s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes: who waits while others are served is left out of a run."""
+    store = Store(f"s3://{s3_bucket}/x", retries=HASTY)
+    store.write("k", b"1")
+    waited: list[str | None] = []
+
+    def meddle(handler: Handler, number: int) -> bool:
+        if number <= 12:
+            handler.drop()
+            return True
+        if handler.command == "GET":
+            waited.append(outages.waited_for())
+        return False
+
+    said: list[str] = []
+    with proxy(s3_env, monkeypatch, meddle), outages.patient(60, said.append):
+        assert store.read("k") == b"1"
+    assert waited == [None]
+    assert len(said) == 2
+
+
 @AWAY
 def test_a_storage_that_stays_away_is_given_up_and_no_object_is_blamed(
     s3_bucket: str, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch, away: Callable[[Handler], None]

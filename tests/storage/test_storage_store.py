@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from mimo_core.errors import ErrorKind, ImageError, UsageError
+from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.storage import Entry, Retries, Store, info_url, open_url, read_url
 
 QUICK = Retries(attempts=2, first_s=0.01, alone_s=0, patience_s=0)
@@ -272,3 +273,23 @@ def test_leftovers_of_a_store_without_any() -> None:
 def test_schemes_that_nobody_knows_are_wrong_use(url: str) -> None:
     with pytest.raises(UsageError):
         Store(url)
+
+
+def test_a_storage_that_cannot_create_exclusively_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"local://.*folders and on s3://, gs:// and az:// alone; name OUTPUT in one of these"
+    ):
+        Store(f"local://{tmp_path}").create("k", b"1")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_creation_that_is_no_file_error_names_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The packages of other storages raise errors of their own."""
+
+    def pipe_file(*_: object, mode: str) -> None:
+        raise LookupError("no such container")
+
+    store = Store("memory://creation")
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+    with pytest.raises(SystemFailure, match=r"memory://creation/k: cannot be written \(LookupError\)"):
+        store.create("k", b"1")
