@@ -1,5 +1,6 @@
 """Sessions: the network's pixels against an independent transcription, every precision, and every refusal."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,24 @@ def test_a_batch_of_photographs_equals_the_plain_loop_to_a_level() -> None:
     assert np.abs(expected.astype(int) - batch).mean() > 1, "weights that change nothing would test nothing"
     assert np.abs(restored.astype(int) - expected).max() <= 1
     assert np.mean(restored == expected) >= 0.999
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_an_image_has_the_same_bits_whatever_its_neighbours(engine: str) -> None:
+    """In batches of one size; openvino, which computes one by one, in every batch."""
+    batch = photographs(64, 96)
+    with closing(open_any(SessionSpec(engine, "cpu", "fp32", load_weights("golden:mimo-unet-lite"), threads=1))) as one:
+        together = one.restore_float(batch)
+        backwards = one.restore_float(batch[::-1].copy())[::-1]
+        repeated = [one.restore_float(np.repeat(image[np.newaxis], len(batch), axis=0))[0] for image in batch]
+        alone = np.concatenate([one.restore_float(image[np.newaxis]) for image in batch])
+    assert len(batch) > 1
+    assert np.array_equal(together, backwards)
+    assert np.array_equal(together, repeated)
+    if engine == "openvino":
+        assert np.array_equal(together, alone)
+    # Torch's own libraries take other kernels for another size of batch.
+    assert np.abs(together - alone).max() < 1e-6
 
 
 def test_float_and_rounded_results_are_the_same() -> None:
