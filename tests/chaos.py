@@ -71,7 +71,8 @@ class Trial:
         while True:
             self._wait(self._rng.uniform(1.0, 6.0))
             if self._run.alive:
-                if sum(self._tally.strikes.values()) < self._campaign.kills:
+                # A run whose cluster is gone is about to end for that.
+                if self._excuse != "cluster" and sum(self._tally.strikes.values()) < self._campaign.kills:
                     self._strike(self._rng.choices(list(VICTIMS), list(VICTIMS.values()))[0])
                 continue
             code = self._run.process.returncode
@@ -119,6 +120,7 @@ class Trial:
             self._add_node()
         elif victim == "object server":
             self._campaign.server.kill()
+            time.sleep(OUTAGE_SECONDS)
             self._campaign.server.start()
         elif victim == "outage":
             with self._campaign.outage(self._rng.choice([Handler.drop, slow_down])):
