@@ -86,6 +86,35 @@ def test_a_token_that_no_folder_can_keep_goes_through_the_environment(
     assert os.environ["RAY_AUTH_TOKEN"] == given
 
 
+@pytest.mark.parametrize(("failures", "starts"), [(1, 2), (2, 2)])
+def test_a_start_that_takes_too_long_is_tried_once_more(
+    monkeypatch: pytest.MonkeyPatch, failures: int, starts: int
+) -> None:
+    """With a double for Ray, whose own processes are late only on a machine that is busy beyond measure."""
+    monkeypatch.setattr(os, "environ", {**os.environ})
+    begun: list[dict[str, object]] = []
+
+    class LateRay:
+        @staticmethod
+        def init(**settings: object) -> None:
+            begun.append(settings)
+            if len(begun) <= failures:
+                raise Exception("The current node timed out during startup. This could happen because ...")
+
+        @staticmethod
+        def shutdown() -> None:
+            pass
+
+    monkeypatch.setattr(connection, "ray", LateRay)
+    if failures < starts:
+        connection._start("auto", 0)
+    else:
+        with pytest.raises(SystemFailure, match=r"Ray does not start on this machine: .* timed out .*mimo doctor"):
+            connection._start("auto", 0)
+    assert len(begun) == starts
+    assert begun[0] == begun[-1]
+
+
 def test_a_cluster_counts_as_lost_when_nothing_has_answered_for_so_long(server: socket.socket) -> None:
     said: list[str] = []
     over = threading.Event()
