@@ -216,6 +216,7 @@ class RestartableServer:
         _stop(self._process)
         shutil.rmtree(self._folder / "data")
         (kept / "data").rename(self._folder / "data")
+        shutil.rmtree(kept)
         arguments = [os.fsdecode(one) for one in self._process.args]  # type: ignore[union-attr]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         with (self._folder / "log.txt").open("wb") as log:

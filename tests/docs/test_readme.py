@@ -1,4 +1,4 @@
-"""The commands and the Python of README and docs/python.md work as they stand there."""
+"""The commands of the documents, and the Python of docs/analysing.md and docs/python.md, work as they stand there."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def commands() -> list[str]:
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
-ONE_LINERS = blocks(ROOT / "README.md", "python")
+ONE_LINERS = blocks(ROOT / "docs" / "analysing.md", "python")
 
 
 @pytest.fixture
