@@ -1,6 +1,7 @@
 """A real S3-compatible server (SeaweedFS) over HTTP on this machine, started once for all tests that need it."""
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -177,11 +178,24 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Ports that nobody listens on, each given out once: below those that the system gives to connections, and of this
+    test process's own, so that nobody takes one before the server that it is for does."""
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
+
+
+def _ports_of_this_process() -> Iterator[int]:
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw15").removeprefix("gw"))
+    first = 16000 + 1000 * (number % 16)
+    return itertools.cycle(range(first, first + 1000))
+
+
+_PORTS = _ports_of_this_process()
 
 
 class RestartableServer:
