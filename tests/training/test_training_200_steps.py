@@ -30,7 +30,12 @@ def start(output: Path, *more: str) -> subprocess.Popen[str]:
 
 def train(output: Path, *more: str) -> list[float]:
     process = start(output, *more)
-    _, said = process.communicate(timeout=900)
+    try:
+        _, said = process.communicate(timeout=400)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, said = process.communicate()
+        pytest.fail(f"no end within 400 s: {said}")
     assert process.returncode == 0, said
     return losses(output)
 
