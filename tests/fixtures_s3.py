@@ -191,8 +191,8 @@ def _free_ports(count: int) -> list[int]:
 
 def _ports_of_this_process() -> Iterator[int]:
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw15").removeprefix("gw"))
-    first = 16000 + 1000 * (number % 16)
-    return itertools.cycle(range(first, first + 1000))
+    first = 20000 + 750 * (number % 16)  # Ray gives its workers ports of 10002 to 19999.
+    return itertools.cycle(range(first, first + 750))
 
 
 _PORTS = _ports_of_this_process()
