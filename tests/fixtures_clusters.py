@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fixtures_s3 import _free_ports as free_ports
+from fixtures_s3 import free_ports
 from processes import end_all, shell_environment, wait_until, workers_of
 
 

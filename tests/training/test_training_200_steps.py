@@ -34,7 +34,7 @@ def train(output: Path, *more: str) -> list[float]:
         _, said = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:
         process.kill()
-        _, said = process.communicate()
+        _, said = process.communicate(timeout=60)
         pytest.fail(f"no end within 400 s: {said}")
     assert process.returncode == 0, said
     return losses(output)
