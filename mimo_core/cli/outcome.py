@@ -63,7 +63,14 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     for kind, number in statistics.notes.items():
         what = "left out" if recipe.evaluates else "restored but not scored"
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
+    if statistics.lost:
+        told = ", ".join(f"{what} ({count(number, 'image')})" for what, number in _most_first(statistics.lost))
+        console.print(f"note: not carried over into the outputs: {told}; see the records' column `lost`", markup=False)
     _print_first_failures(console, statistics)
+
+
+def _most_first(counted: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(counted.items(), key=lambda one: (-one[1], one[0]))
 
 
 def _counts(statistics: Statistics) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,8 +13,10 @@ import numpy.typing as npt
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
 from mimo_core.images.containers import Metadata, embed, inspect
-from mimo_core.images.containers.base import icc_space, truncated
+from mimo_core.images.containers.base import truncated
+from mimo_core.images.containers.opencv import cv_failure
 from mimo_core.images.extensions import CONTAINERS, IMAGE_EXTENSIONS
+from mimo_core.images.fitting import fit_metadata
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 
@@ -27,9 +30,9 @@ DEFAULT_QUALITY = 95
 _MAX_SIDE = {"jpg": 65535, "webp": 16383}
 _DEEP = frozenset(("png", "tiff", "pnm"))
 _TRANSPARENT = frozenset(("png", "tiff", "webp", "bmp"))
-
-# The decoders of OpenCV report every damaged file on stderr; here each is an ImageError instead.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+_GRAY_AND_ALPHA = frozenset(("png", "tiff"))
+READ_ONLY = frozenset(("gif",))
+"""Containers that are read and not written: what is restored of them is a PNG unless a format is chosen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +41,12 @@ class Image:
 
     Attributes:
         pixels: HWC, uint8 or uint16, C-contiguous: 1 channel (gray), 3 (RGB) or 4 (RGB and straight alpha).
-        metadata: EXIF, ICC profile, XMP, resolution; written back by `encode`.
+        metadata: EXIF, ICC profile, XMP, resolution ...; written back by `encode`.
         container: what the file was by its content: `jpg`, `png`, `webp`, `tiff`, `bmp`, `gif`, `pnm`.
         gray: one luminance; true also for gray with alpha, which is held as RGBA with equal colours.
         lossless: whether the container had kept the pixels exactly.
+        lost: what else the file held that is not here, in words.
+        alpha: a fourth channel is transparency; else a band whose meaning the file does not tell.
     """
 
     pixels: Pixels
@@ -49,6 +54,8 @@ class Image:
     container: str
     gray: bool
     lossless: bool
+    lost: tuple[str, ...] = ()
+    alpha: bool = True
 
     def __post_init__(self) -> None:
         """Refuse arrays that are no image (UsageError)."""
@@ -112,25 +119,17 @@ def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
         raise ImageError(
             ErrorKind.TOO_LARGE, f"{header.width}x{header.height} pixels are more than the limit of {limit} pixels"
         )
-    raw = _imdecode(data if header.decodable is None else header.decodable, header.container)
-    if raw.shape[:2] != (header.height, header.width):
+    try:
+        pixels = header.read()
+    except MemoryError as error:
+        raise ImageError(ErrorKind.OUT_OF_MEMORY, "too little memory to decode it") from error
+    if pixels.shape[:2] != (header.height, header.width):
         raise truncated(
             header.container,
-            f"decodes to {raw.shape[1]}x{raw.shape[0]}, its header says {header.width}x{header.height}",
+            f"decodes to {pixels.shape[1]}x{pixels.shape[0]}, its header says {header.width}x{header.height}",
         )
-    if raw.dtype not in (np.uint8, np.uint16):
-        raise ImageError(ErrorKind.UNSUPPORTED, f"{header.container} with samples of {raw.dtype} is not supported")
-    pixels = _to_rgb(raw)
-    if header.inverted:
-        pixels = np.subtract(np.iinfo(pixels.dtype).max, pixels)
-    if pixels.shape[2] == 4 and header.opaque:
-        pixels = np.ascontiguousarray(pixels[:, :, :3])
-    if pixels.shape[2] == 4 and header.premultiplied and not _is_opaque(pixels):
-        raise ImageError(
-            ErrorKind.UNSUPPORTED,
-            "a TIFF with premultiplied (associated) alpha is not supported: save it with straight alpha",
-        )
-    return Image(pixels, header.metadata, header.container, header.gray or pixels.shape[2] == 1, header.lossless)
+    gray = header.gray or pixels.shape[2] == 1
+    return Image(pixels, header.metadata, header.container, gray, header.lossless, header.lost, header.alpha)
 
 
 def check_encodable(image: Image, container: str) -> None:
@@ -151,10 +150,21 @@ def check_encodable(image: Image, container: str) -> None:
         problem = "gif holds 256 colours only: choose --format png"
     elif longest is not None and max(image.width, image.height) > longest:
         problem = f"{container} holds sides of at most {longest} pixels: use png or tiff"
-    elif image.channels == 4 and container not in _TRANSPARENT and not _is_opaque(image.pixels):
+    elif image.channels == 4 and image.alpha and container not in _TRANSPARENT and not _is_opaque(image.pixels):
         problem = f"{container} has no alpha channel: use png, tiff or webp"
     if problem is not None:
         raise ImageError(ErrorKind.UNSUPPORTED, problem)
+
+
+def check_kept(image: Image) -> None:
+    """Refuse an image whose own container, as it is written here, would take from its pixels.
+
+    Raises:
+        ImageError: UNSUPPORTED, a JPEG of more than 8 bits or a lossless one.
+    """
+    if image.container == "jpg" and (image.lossless or image.bit_depth > 8):
+        kind = "lossless" if image.lossless else "12-bit"
+        raise ImageError(ErrorKind.UNSUPPORTED, f"a {kind} JPEG is not written as one: choose --format png or tiff")
 
 
 def encode(image: Image, container: str, *, quality: int | None = None) -> bytes:
@@ -177,18 +187,61 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality is 1 to 100, not {quality}")
     pixels: Pixels = image.pixels if container in _DEEP else as_8bit(image.pixels)
-    if image.channels == 4 and container not in _TRANSPARENT:
+    if image.channels == 4 and not _holds_fourth(image, container):
         opaque: Any = np.ascontiguousarray(pixels[:, :, :3])
         pixels = opaque
-    ordered = _to_bgr(pixels)
+    metadata, _ = fit_metadata(image.metadata, container, gray=image.gray and pixels.shape[2] != 3)
+    if image.gray and pixels.shape[2] == 4 and container in _GRAY_AND_ALPHA:
+        return _encode_gray_and_alpha(pixels, container, metadata)
     extension, parameters = _parameters(container, image, quality)
     try:
-        done, buffer = cv2.imencode(extension, ordered, parameters)
+        done, buffer = cv2.imencode(extension, _to_bgr(pixels), parameters)
     except cv2.error as error:
-        raise _cv_failure(error, ErrorKind.INTERNAL, f"cannot be encoded as {container}") from error
+        raise cv_failure(error, ErrorKind.INTERNAL, f"cannot be encoded as {container}") from error
     if not done:
         raise ImageError(ErrorKind.INTERNAL, f"OpenCV cannot encode {image.width}x{image.height} as {container}")
-    return embed(container, buffer.tobytes(), _fitting(image, container))
+    return embed(container, buffer.tobytes(), metadata, alpha=image.alpha)
+
+
+def losses(image: Image, container: str) -> tuple[str, ...]:
+    """Return what of a file is not in what `encode` makes of its image, in words, without repetition."""
+    lost = list(image.lost)
+    if image.bit_depth == 16 and container not in _DEEP:
+        lost.append("16-bit depth")
+    if image.channels == 4 and not image.alpha and not _holds_fourth(image, container):
+        lost.append("the fourth band")
+    gray = image.gray and (image.channels == 1 or container in _GRAY_AND_ALPHA)
+    lost += fit_metadata(image.metadata, container, gray=gray)[1]
+    return tuple(dict.fromkeys(lost))
+
+
+def _holds_fourth(image: Image, container: str) -> bool:
+    return container in _TRANSPARENT if image.alpha else container == "tiff"
+
+
+def _encode_gray_and_alpha(pixels: Pixels, container: str, metadata: Metadata) -> bytes:
+    """Encode two channels, which OpenCV does not write."""
+    pair = np.ascontiguousarray(pixels[:, :, 2:])
+    if container == "png":
+        import imagecodecs
+
+        return embed("png", bytes(imagecodecs.png_encode(pair, level=1)), metadata)
+    import tifffile
+
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out,
+        pair,
+        photometric="minisblack",
+        extrasamples=["unassalpha"],
+        planarconfig="contig",
+        compression="lzw",
+        predictor=True,
+        metadata=None,
+        software="",
+        byteorder="<",
+    )
+    return embed("tiff", out.getvalue(), metadata)
 
 
 def model_input(image: Image) -> Pixels:
@@ -220,36 +273,6 @@ def with_restored(image: Image, restored: Pixels) -> Image:
         planes = [colours] * 3 if image.gray else [colours]
         colours = np.concatenate([*planes, alpha], axis=2)
     return replace(image, pixels=colours)
-
-
-def _imdecode(data: bytes, container: str) -> npt.NDArray[Any]:
-    try:
-        raw: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise _cv_failure(error, ErrorKind.TRUNCATED, f"damaged {container}") from error
-    except MemoryError as error:
-        raise ImageError(ErrorKind.OUT_OF_MEMORY, "too little memory to decode it") from error
-    if raw is None:
-        raise truncated(container, "its image data cannot be decoded")
-    return raw  # type: ignore[no-any-return]
-
-
-def _cv_failure(error: cv2.error, kind: ErrorKind, what: str) -> ImageError:
-    reason = str(getattr(error, "err", "") or error).strip()
-    if getattr(error, "code", 0) == cv2.Error.StsNoMem:
-        return ImageError(ErrorKind.OUT_OF_MEMORY, f"too little memory: {reason}")
-    return ImageError(kind, f"{what}: {reason}")
-
-
-def _to_rgb(raw: npt.NDArray[Any]) -> Any:
-    if raw.ndim == 2:
-        return np.ascontiguousarray(raw)[:, :, np.newaxis]
-    channels = raw.shape[2]
-    if channels == 1:
-        return np.ascontiguousarray(raw)
-    if channels not in (3, 4):
-        raise ImageError(ErrorKind.UNSUPPORTED, f"an image of {channels} channels is not supported")
-    return cv2.cvtColor(raw, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA)
 
 
 def _to_bgr(pixels: Pixels) -> Any:
@@ -287,16 +310,3 @@ def _parameters(container: str, image: Image, quality: int | None) -> tuple[str,
     if container == "pnm":
         return (".pgm" if image.channels == 1 else ".ppm"), [cv2.IMWRITE_PXM_BINARY, 1]
     return f".{container}", []
-
-
-def _fitting(image: Image, container: str) -> Metadata:
-    """Return the metadata, less a profile for another colour space than the pixels'."""
-    metadata = image.metadata
-    if metadata.icc:
-        space = icc_space(metadata.icc)
-        gray = image.channels == 1
-        if space not in (("GRAY", "RGB") if gray else ("RGB",)):
-            metadata = replace(metadata, icc=b"")
-    if container != "png" and metadata.png_chunks:
-        metadata = replace(metadata, png_chunks=())
-    return metadata

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.images import codecs
 from mimo_core.images.cache import DecodedImages, Fetched, ImageFiles
-from mimo_core.images.extensions import IMAGE_EXTENSIONS
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 from mimo_core.inference.fault_hook import Faults
@@ -127,7 +126,9 @@ class Stages:
         with self._board.stage("decode", task.shard, {index: row.key}) as decoding:
             image = self._decode(task, index, row, file)
             if self._recipe.saves_images:
-                codecs.check_encodable(image, _container(row.output, image))
+                codecs.check_encodable(image, self._container(image))
+                if self._recipe.format == "same":
+                    codecs.check_kept(image)
             pixels = self._sized(codecs.model_input(image))
             reference = None
             if sharp is not None:
@@ -205,7 +206,8 @@ class Stages:
     def _save(self, task: Task, index: int, row: PlanRow, loaded: Loaded, result: codecs.Image) -> dict[str, Any]:
         """Encode and write a restored image; return what its record says of that."""
         with self._board.stage("encode", task.shard, {index: row.key}) as encoding:
-            data = codecs.encode(result, _container(row.output, loaded.image), quality=self._recipe.quality)
+            container = self._container(loaded.image)
+            data = codecs.encode(result, container, quality=self._recipe.quality)
         with self._board.stage("write", task.shard, {index: row.key}) as writing:
             try:
                 self._output.write(row.output, data)
@@ -216,9 +218,17 @@ class Stages:
             "output": row.output,
             "bytes_out": len(data),
             "output_sha256": digest,
+            "output_format": container,
+            "lost": ", ".join(codecs.losses(result, container)) or None,
             "encode_ms": encoding.milliseconds,
             "write_ms": writing.milliseconds,
         }
+
+    def _container(self, image: codecs.Image) -> str:
+        """Return what is written: the content decides, whatever the name says, unless the user chose a format."""
+        if self._recipe.format != "same":
+            return self._recipe.format
+        return "png" if image.container in codecs.READ_ONLY else image.container
 
     def _scores(self, loaded: Loaded, restored: Pixels, values: npt.NDArray[np.float32] | None) -> dict[str, Any]:
         if loaded.reference is None:
@@ -308,12 +318,6 @@ class Stages:
             if error.kind is not ErrorKind.NOT_FOUND:
                 return None, Problem(error.kind, f"the reference cannot be read: {error}")
         return None, Problem(ErrorKind.REFERENCE_MISSING, f"there is no reference {redact(row.reference)}; not scored")
-
-
-def _container(output: str, image: codecs.Image) -> str:
-    """Return the container that the output's name promises; a name that promises none keeps the input's."""
-    known = PurePosixPath(output).suffix.lower() in IMAGE_EXTENSIONS
-    return codecs.container_of(output) if known else image.container
 
 
 def _shape(image: codecs.Image) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Names of outputs: `images/` and the key, whose extension changes only with the format."""
+"""Names of outputs: `images/` and the key, whose extension changes with the format, or gains one that is written."""
 
 from dataclasses import dataclass
 
@@ -15,6 +15,10 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
     "tiff": (".tiff", ".tif"),
 }
 
+READ_ONLY = frozenset((".gif",))
+"""Extensions of formats that are read and not written: what is restored of them is a PNG."""
+LOSSLESS = ".png"
+
 
 @dataclass(frozen=True)
 class OutputNames:
@@ -29,19 +33,27 @@ class OutputNames:
 
     @property
     def may_meet(self) -> bool:
-        """Whether two distinct keys may want the same output."""
+        """Whether two distinct keys may want the same output, and `distinct` names settle it."""
         return self.output_format != "same"
 
     def changes(self, key: str) -> bool:
         """Return whether the output's extension differs from the key's."""
-        return self.may_meet and extension(key).lower() not in EXTENSIONS[self.output_format]
+        if not self.may_meet:
+            return extension(key).lower() in READ_ONLY
+        return extension(key).lower() not in EXTENSIONS[self.output_format]
 
     def preferred(self, key: str) -> str:
-        """Return the output of a key that shares its stem with no other: `a.jpg` gives `images/a.png`."""
+        """Return the output of a key that shares its stem with no other: `a.jpg` gives `images/a.png`.
+
+        The format `same` keeps the key, and adds `.png` to what is read and never written: `a.gif` gives
+        `images/a.gif.png`.
+        """
         from mimo_core.images.extensions import IMAGE_EXTENSIONS
 
         if not self.changes(key):
             return f"{FOLDER}/{key}"
+        if not self.may_meet:
+            return f"{FOLDER}/{key}{LOSSLESS}"
         old = extension(key)
         # Only what is known to be an image's extension gives way: of `scan.2024` nothing is taken.
         stem = key[: len(key) - len(old)] if old.lower() in IMAGE_EXTENSIONS else key

@@ -115,6 +115,8 @@ class _Writer:
         # Outputs with changed extensions may meet; where none changes, distinct keys have distinct outputs.
         self._outputs = KeyHashes() if names.may_meet else None
         self._taken = taken if names.may_meet else None
+        # In the format `same` only an added extension can meet another key.
+        self._added: dict[str, str] = {}
         self._digests: list[bytes] = []
         self._bytes = 0
         self._references = plan.references
@@ -145,6 +147,8 @@ class _Writer:
             self._keys.add(entry.key)
             if self._outputs is not None:
                 self._outputs.add(output)
+            elif self._names.changes(entry.key):
+                self._added[output] = entry.key
             self.images += 1
             self._bytes += entry.size or 0
             self._references = self._references or entry.reference is not None
@@ -202,6 +206,7 @@ class _Writer:
     def _settle_outputs(self) -> None:
         """Give other names to those that would write the same output, or refuse."""
         if self._outputs is None:
+            self._refuse_added_meeting()
             return
         suspects = self._outputs.repeated(self._taken)
         if not suspects:
@@ -225,6 +230,17 @@ class _Writer:
                 replace(row, output=outputs.get(row.key, row.output)) for row in read_shard(self._plan.store, number)
             ]
             self._digests[number - self._plan.num_shards] = write_shard(self._plan.store, number, rows)
+
+    def _refuse_added_meeting(self) -> None:
+        """Refuse a key that is what another's output adds its extension to: `a.gif.png` beside `a.gif`."""
+        keys = {output.partition("/")[2]: key for output, key in self._added.items()}
+        everywhere = range(self._plan.num_shards + len(self._digests))
+        if not self._keys.intersects(frozenset(map(KeyHashes.hash, keys))) and not self._plan.num_shards:
+            return
+        for rows in read_ahead(self._plan.store, everywhere if keys else range(0), _THREADS):
+            for row in rows:
+                if row.key in keys:
+                    raise _same_output(keys[row.key], row.key, row.output)
 
     def _earlier_outputs(self, suspects: frozenset[int]) -> dict[str, str]:
         if self._taken is None:
@@ -252,7 +268,7 @@ class _Writer:
 
 def _same_output(first: str, second: str, output: str) -> UsageError:
     return UsageError(
-        f"the keys {first!r} and {second!r} would both write {output!r}; rename one of them, or keep the format (same)"
+        f"the keys {first!r} and {second!r} would both write {output!r}; rename one of them, or choose another --format"
     )
 
 

@@ -62,6 +62,8 @@ class Record:
     psnr_realblur: float | None = None
     ssim_realblur: float | None = None
     batch: int | None = None
+    output_format: str | None = None
+    lost: str | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

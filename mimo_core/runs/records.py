@@ -71,6 +71,8 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("psnr_realblur", _REAL, "PSNR as RealBlur has it: after matching intensity and position; null if it cannot be"),
     ("ssim_realblur", _REAL, "SSIM likewise; also null below 11 pixels"),
     ("batch", _INT, "images that were computed together with it, itself included"),
+    ("output_format", _TEXT, "what was written: jpg, png, webp, tiff, bmp or pnm; by content, whatever the name"),
+    ("lost", _TEXT, "what the source holds and the output does not, separated by commas; null where nothing is"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

@@ -71,6 +71,7 @@ class Statistics:
         stage_ms: sums of milliseconds by stage (read, decode, infer, score, encode, write).
         scores: means of what images were scored by, as SCORES names it.
         first_failures: the first few that failed or were left out, in the order of the parts.
+        lost: restored records by what their sources hold and their outputs do not.
         devices: restored records by engine, precision and device ("torch fp32 cpu").
         scales: restored records by the passes that they took ("1/4,1/2").
         first_finished, last_finished: seconds since the epoch, None without any record that has a time.
@@ -87,6 +88,7 @@ class Statistics:
     pixels: int = 0
     error_kinds: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
+    lost: dict[str, int] = field(default_factory=dict)
     devices: dict[str, int] = field(default_factory=dict)
     scales: dict[str, int] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
@@ -114,6 +116,7 @@ class Statistics:
             pixels=sum((row.width or 0) * (row.height or 0) for row in restored),
             error_kinds=_count(row.error_kind for row in failed),
             notes=_count(row.error_kind for row in rows if row.status != "failed"),
+            lost=_count(thing for row in restored if row.lost for thing in row.lost.split(", ")),
             devices=_count(
                 " ".join(part for part in (row.engine, row.precision, row.device) if part) for row in restored
             ),

@@ -138,7 +138,8 @@ def test_both_byte_orders_of_exif_read_alike() -> None:
 
 
 def test_a_header_needs_no_pixels() -> None:
-    assert Header("png", 1, 1, gray=False, lossless=True).metadata == Metadata()
+    header = Header("png", 1, 1, gray=False, lossless=True, read=lambda: np.zeros((1, 1, 3), np.uint8))
+    assert header.metadata == Metadata()
     for name in ("png", "bmp", "gif"):
         data = bytearray(WHOLE[name])
         place, layout = {"png": (16, ">I"), "bmp": (18, "<i"), "gif": (6, "<H")}[name]

@@ -1,12 +1,23 @@
 """What every container module shares: the header of a file, its metadata, and the refusals."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from mimo_core.errors import ErrorKind, ImageError
 
 MAX_METADATA = 1 << 24
 """Most bytes of one inflated profile or packet: a larger one is dropped, as it may be made to exhaust memory."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """One field of a TIFF directory: its type, the number of values, and their bytes in little-endian order."""
+
+    kind: int
+    count: int
+    raw: bytes
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,9 @@ class Metadata:
         xmp: the XMP packet (UTF-8 XML).
         dpi: dots per inch, (horizontal, vertical).
         png_chunks: text, time and colour chunks that only PNG has a place for: (type, body).
+        jpeg_segments: comments and application segments that only JPEG has a place for: (marker, body).
+        photoshop: image resources as Photoshop writes them (`8BIM`), which hold IPTC captions and credits; JPEG, TIFF.
+        tiff_fields: fields of a TIFF page that say nothing of its storage (GeoTIFF, IPTC ...) and only TIFF holds.
     """
 
     exif: bytes = b""
@@ -26,6 +40,9 @@ class Metadata:
     xmp: bytes = b""
     dpi: tuple[float, float] | None = None
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()
+    jpeg_segments: tuple[tuple[int, bytes], ...] = ()
+    photoshop: bytes = b""
+    tiff_fields: tuple[tuple[int, Value], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,10 +55,10 @@ class Header:
         gray: one luminance, whatever the number of channels that a decoder makes of it.
         lossless: whether the stored pixels were not degraded by the container.
         metadata: what is kept beside the pixels.
-        inverted: samples mean black at their maximum and the decoder leaves them so.
-        opaque: a fourth channel that a decoder may give is padding, not alpha.
-        premultiplied: the colours are stored multiplied by the alpha.
-        decodable: what the decoder is given instead of the file, so that it gives the stored samples and stays silent.
+        lost: what else the file holds that is not kept, in words: `a second view`.
+        read: decodes the pixels: HWC, uint8 or uint16, gray, RGB or RGB with straight alpha, of the size stated here.
+            Raises ImageError (truncated, unsupported, out_of_memory).
+        alpha: a fourth channel is transparency; else a band that the file does not explain.
     """
 
     container: str
@@ -49,11 +66,10 @@ class Header:
     height: int
     gray: bool
     lossless: bool
+    read: Callable[[], Any]
     metadata: Metadata = field(default_factory=Metadata)
-    inverted: bool = False
-    opaque: bool = False
-    premultiplied: bool = False
-    decodable: bytes | None = None
+    lost: tuple[str, ...] = ()
+    alpha: bool = True
 
 
 def truncated(container: str, detail: str) -> ImageError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mimo_core.images.containers.base import truncated, unsupported
+from mimo_core.images.containers.base import Value, truncated, unsupported
 
 EXIF_POINTER, GPS_POINTER = 34665, 34853
 DESCRIPTIVE = frozenset(
@@ -27,15 +27,6 @@ _MAKER_NOTE_PARENT_ONLY = {40965}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _UNITS = {5: 4, 10: 4}
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
-
-
-@dataclass(frozen=True)
-class Value:
-    """One field: its TIFF type, the number of values, and their bytes in little-endian order."""
-
-    kind: int
-    count: int
-    raw: bytes
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,14 @@
 
 import struct
 import zlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from mimo_core.images.containers.base import MAX_METADATA, Header, Metadata, check_size, truncated, unpack, unsupported
+from mimo_core.images.containers.opencv import read_with_opencv
 
 NAME = "PNG"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -17,39 +23,34 @@ _INCH = 0.0254
 
 def inspect(data: bytes) -> Header:
     """Header of a whole PNG."""
-    view = memoryview(data)
-    position = len(_SIGNATURE)
+    chunks = _chunks(data)
     header: tuple[int, ...] | None = None
+    transparent = b""
     body_seen = extra_seen = False
-    metadata: list[tuple[bytes, bytes]] = []
-    for _ in range(_MAX_CHUNKS):
-        (length,) = unpack(">I4x", data, position, NAME)
-        kind = data[position + 4 : position + 8]
-        end = position + 12 + length
-        if end > len(data):
-            raise truncated(NAME, f"chunk {_printable(kind)} at byte {position} reaches beyond the end")
-        (stored,) = unpack(">I", data, end - 4, NAME)
-        critical = kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-        whole = zlib.crc32(view[position + 4 : end - 4]) == stored
-        if critical and not whole:
-            raise truncated(NAME, f"chunk {_printable(kind)} at byte {position} does not match its checksum")
+    found: list[tuple[bytes, bytes]] = []
+    others = 0
+    for kind, start, length in chunks:
         if header is None:
             if kind != b"IHDR" or length != 13:
                 raise truncated(NAME, "its first chunk is no header")
-            header = unpack(">IIBBBBB", data, position + 8, NAME)
-        elif kind == b"IDAT":
-            body_seen = True
-        elif kind == b"acTL" and length >= 4 and unpack(">I", data, position + 8, NAME)[0] > 1:
+            header = unpack(">IIBBBBB", data, start, NAME)
+            continue
+        if kind == b"acTL" and length >= 4 and unpack(">I", data, start, NAME)[0] > 1:
             raise unsupported("an animated PNG", "only still images are restored")
-        elif kind == b"IEND":
-            break
-        elif kind not in _DECODED:
-            extra_seen = True
-        if whole and kind in (b"eXIf", b"iCCP", b"pHYs", *_KEPT):
-            metadata.append((kind, data[position + 8 : end - 4]))
-        position = end
-    else:
-        raise truncated(NAME, f"more than {_MAX_CHUNKS} chunks")
+        if kind == b"tRNS":
+            transparent = data[start : start + length]
+        body_seen = body_seen or kind == b"IDAT"
+        if kind in _DECODED:
+            continue
+        extra_seen = True
+        others += 1
+        if others > _MAX_CHUNKS:
+            raise unsupported(f"a PNG of more than {_MAX_CHUNKS} chunks beside its image")
+        body = memoryview(data)[start : start + length]
+        if zlib.crc32(body, zlib.crc32(kind)) == unpack(">I", data, start + length, NAME)[0]:
+            found.append((kind, bytes(body)))
+    if header is None:
+        raise truncated(NAME, "it has no header")
     width, height, depth, colour, *_ = header
     check_size(NAME, width, height)
     if colour not in _DEPTHS or depth not in _DEPTHS[colour]:
@@ -57,41 +58,92 @@ def inspect(data: bytes) -> Header:
     if not body_seen:
         raise truncated(NAME, "it holds no image data")
     # What the decoder does not need it would complain about on stderr, or inflate without a limit.
-    decodable = _needed(data) if extra_seen else None
-    return Header("png", width, height, colour in (0, 4), True, _metadata(metadata), decodable=decodable)
+    decodable = _needed(data) if extra_seen else data
+    metadata, lost = _metadata(found, (colour, depth))
+    see_through = int.from_bytes(transparent[:2], "big") if colour == 0 and len(transparent) >= 2 else None
+    read = partial(_read, decodable, depth, see_through)
+    return Header("png", width, height, colour in (0, 4), True, read, metadata, lost)
+
+
+def _read(decodable: bytes, depth: int, see_through: int | None) -> Any:
+    pixels: Any = read_with_opencv(decodable, NAME)
+    if see_through is None or pixels.shape[2] != 1:
+        return pixels
+    # OpenCV ignores the transparent level of a gray image.
+    steps = (1 << depth) - 1
+    level = (see_through & steps) if depth in (8, 16) else (see_through & steps) * 255 // steps
+    most = np.iinfo(pixels.dtype).max
+    alpha = np.where(pixels == level, 0, most).astype(pixels.dtype)
+    return np.concatenate([pixels, pixels, pixels, alpha], axis=2)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, first byte of the body, length) of every chunk; those that make the image are whole.
+
+    Raises:
+        ImageError: truncated.
+    """
+    view = memoryview(data)
+    position = len(_SIGNATURE)
+    while True:
+        (length,) = unpack(">I4x", data, position, NAME)
+        kind = data[position + 4 : position + 8]
+        end = position + 12 + length
+        if end > len(data):
+            raise truncated(NAME, f"chunk {_printable(kind)} at byte {position} reaches beyond the end")
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            (stored,) = unpack(">I", data, end - 4, NAME)
+            if zlib.crc32(view[position + 4 : end - 4]) != stored:
+                raise truncated(NAME, f"chunk {_printable(kind)} at byte {position} does not match its checksum")
+        if kind == b"IEND":
+            return
+        yield kind, position + 8, length
+        position = end
 
 
 def _needed(data: bytes) -> bytes:
     """Return the file with no other chunks than those that make the pixels."""
     parts = [data[: len(_SIGNATURE)]]
-    position = len(_SIGNATURE)
-    while parts[-1][4:8] != b"IEND":
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        if data[position + 4 : position + 8] in _DECODED:
-            parts.append(data[position:end])
-        position = end
-    return b"".join(parts)
+    for kind, start, length in _chunks(data):
+        if kind in _DECODED:
+            parts.append(data[start - 8 : start + length + 4])
+    return b"".join([*parts, _chunk(b"IEND", b"")])
 
 
-def _metadata(chunks: list[tuple[bytes, bytes]]) -> Metadata:
+def _metadata(chunks: list[tuple[bytes, bytes]], form: tuple[int, int]) -> tuple[Metadata, tuple[str, ...]]:
     exif = icc = xmp = b""
     dpi = None
     kept: list[tuple[bytes, bytes]] = []
+    lost: list[str] = []
     for kind, body in chunks:
         if kind == b"eXIf":
             exif = exif or body.removeprefix(b"Exif\0\0")
         elif kind == b"iCCP":
             _, _, rest = body.partition(b"\0")
             icc = icc or _inflate(rest[1:])
+            lost += [] if icc else ["a damaged colour profile"]
         elif kind == b"pHYs" and len(body) == 9:
             x, y, unit = struct.unpack(">IIB", body)
             if unit == 1 and x and y:
                 dpi = (x * _INCH, y * _INCH)
+            else:
+                kept.append((kind, body))
         elif kind == b"iTXt" and body.startswith(_XMP_KEYWORD):
             xmp = xmp or _text(body[len(_XMP_KEYWORD) :])
-        elif kind in _KEPT:
+        elif _is_kept(kind, form):
             kept.append((kind, body))
-    return Metadata(exif, icc, xmp, dpi, tuple(kept))
+        else:
+            lost.append(f"the chunk {_printable(kind)}")
+    if sum(len(body) for _, body in kept) > MAX_METADATA:
+        kept, lost = [], [*lost, "text chunks"]
+    return Metadata(exif, icc, xmp, dpi, tuple(kept)), tuple(dict.fromkeys(lost))
+
+
+def _is_kept(kind: bytes, form: tuple[int, int]) -> bool:
+    """Return whether a chunk stays true: those that the PNG specification calls safe to copy, and some known ones."""
+    if kind == b"bKGD":
+        return form in ((2, 8), (2, 16), (6, 8), (6, 16))
+    return kind in _KEPT or (kind.isalpha() and kind[:1].islower() and kind[3:].islower())
 
 
 def _text(rest: bytes) -> bytes:

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 from mimo_core.errors import ErrorKind, ImageError
-from mimo_core.images.containers import jpeg, png, simple, tiff, webp
+from mimo_core.images.containers import bmp, gif, jpeg, png, pnm, tiff, webp
 from mimo_core.images.containers.base import Header, Metadata, truncated, unsupported
 
 _EMBED: dict[str, Callable[[bytes, Metadata], bytes]] = {
     "jpg": jpeg.embed,
     "png": png.embed,
     "webp": webp.embed,
-    "tiff": tiff.embed,
+    "bmp": bmp.embed,
 }
 
 _KNOWN_BUT_REFUSED = (
@@ -63,15 +63,24 @@ def _reader(data: bytes) -> Callable[[bytes], Header] | None:
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return tiff.inspect
     if data.startswith(b"BM"):
-        return simple.inspect_bmp
+        return bmp.inspect
     if data.startswith((b"GIF87a", b"GIF89a")):
-        return simple.inspect_gif
+        return gif.inspect
     if len(data) > 2 and data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] in b" \t\r\n#":
-        return simple.inspect_pnm
+        return pnm.inspect
     return None
 
 
-def embed(container: str, data: bytes, metadata: Metadata) -> bytes:
-    """Return the encoded file with as much of the metadata as its container has a place for."""
+def embed(container: str, data: bytes, metadata: Metadata, *, alpha: bool = True) -> bytes:
+    """Return the encoded file with the metadata that its container has a place for.
+
+    Args:
+        container: what was encoded.
+        data: the file.
+        metadata: what goes with it.
+        alpha: whether a fourth channel of a TIFF is transparency.
+    """
+    if container == "tiff":
+        return tiff.embed(data, metadata, alpha=alpha)
     writer = _EMBED.get(container)
     return data if writer is None or metadata == Metadata() else writer(data, metadata)

@@ -1,8 +1,10 @@
 """WebP: RIFF chunks, completeness, animation, EXIF, ICC and XMP chunks."""
 
 import struct
+from functools import partial
 
 from mimo_core.images.containers.base import MAX_METADATA, Header, Metadata, check_size, truncated, unpack, unsupported
+from mimo_core.images.containers.opencv import read_with_opencv
 
 NAME = "WebP"
 _ICC_FLAG, _ALPHA_FLAG, _EXIF_FLAG, _XMP_FLAG = 0x20, 0x10, 0x08, 0x04
@@ -14,6 +16,7 @@ def inspect(data: bytes) -> Header:
     size: tuple[int, int] | None = None
     lossless = False
     found: dict[bytes, bytes] = {}
+    lost: list[str] = []
     for kind, start, length in chunks:
         if kind in (b"ANIM", b"ANMF"):
             raise unsupported("an animated WebP", "only still images are restored")
@@ -26,12 +29,15 @@ def inspect(data: bytes) -> Header:
             lossless = True
         elif kind in (b"EXIF", b"ICCP", b"XMP ") and length <= MAX_METADATA:
             found.setdefault(kind, data[start : start + length])
+        elif kind not in (b"VP8X", b"ALPH"):
+            lost.append(f"the chunk {kind.decode('ascii', 'replace').strip()}")
     if size is None:
         raise truncated(NAME, "it holds no image data")
     check_size(NAME, *size)
     exif = found.get(b"EXIF", b"").removeprefix(b"Exif\0\0")
     metadata = Metadata(exif, found.get(b"ICCP", b""), found.get(b"XMP ", b""))
-    return Header("webp", *size, False, lossless, metadata)
+    read = partial(read_with_opencv, data, NAME)
+    return Header("webp", *size, False, lossless, read, metadata, tuple(dict.fromkeys(lost)))
 
 
 def _chunks(data: bytes) -> list[tuple[bytes, int, int]]:

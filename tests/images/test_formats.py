@@ -1,0 +1,323 @@
+"""What archives hold beside ordinary files: each is read as another program reads it, and says what is lost."""
+
+import io
+import struct
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from pictures import XMP, alpha, exif, opened, profile, scene, with_pillow, with_tifffile
+from PIL import Image as Pillow
+from PIL import ImageCms
+
+from mimo_core.errors import ErrorKind, ImageError
+from mimo_core.images.codecs import Image, check_kept, decode, encode, losses
+
+GRAY = scene(channels=1)[..., 0]
+
+
+def bmp(header: int, bits: int, body: bytes, *, masks: tuple[int, ...] = (), palette: bytes = b"", size: Any) -> bytes:
+    """A bitmap as its specification has it: (width, height) in `size`, rows bottom-up in `body`."""
+    width, height = size
+    if header == 12:
+        info = struct.pack("<IHHHH", 12, width, height, 1, bits)
+    else:
+        info = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 3 if masks else 0, 0, 0, 0, 0, 0)
+        info += b"".join(struct.pack("<I", mask) for mask in masks)
+    offset = 14 + len(info) + len(palette)
+    return b"BM" + struct.pack("<IHHI", offset + len(body), 0, 0, offset) + info + palette + body
+
+
+def test_os2_bitmaps_have_their_colours() -> None:
+    palette = b"".join(bytes((index, 255 - index, 3)) for index in range(256))
+    image = decode(bmp(12, 8, bytes((10, 20, 0, 0, 30, 40, 0, 0)), palette=palette, size=(2, 2)))
+    assert image.pixels.tolist() == [[[3, 225, 30], [3, 215, 40]], [[3, 245, 10], [3, 235, 20]]]
+    two = decode(bmp(12, 1, bytes((0b10000000, 0, 0, 0)), palette=bytes((0, 0, 255, 255, 0, 0)), size=(2, 1)))
+    assert two.pixels.tolist() == [[[0, 0, 255], [255, 0, 0]]]
+
+
+def test_bitmaps_of_sixteen_bits_and_of_masks() -> None:
+    words = struct.pack("<HH", 0x7FFF, 0b0_11111_00000_10000)
+    assert decode(bmp(40, 16, words, size=(2, 1))).pixels.tolist() == [[[255, 255, 255], [255, 0, 132]]]
+    words = struct.pack("<HH", 0xF800, 0x07E0)
+    masks = (0xF800, 0x7E0, 0x1F)
+    assert decode(bmp(40, 16, words, masks=masks, size=(2, 1))).pixels.tolist() == [[[255, 0, 0], [0, 255, 0]]]
+    words = struct.pack("<I", 0x11223344)
+    masks = (0xFF000000, 0xFF0000, 0xFF00)
+    assert decode(bmp(40, 32, words, masks=masks, size=(1, 1))).pixels.tolist() == [[[0x11, 0x22, 0x33]]]
+
+
+@pytest.mark.parametrize("most", [1, 3, 100, 255, 1023, 4095, 65535])
+def test_pnm_of_any_maximum(most: int) -> None:
+    samples = np.arange(6).reshape(2, 3) * most // 5
+    body = samples.astype(np.uint8 if most < 256 else ">u2").tobytes()
+    whole = 255 if most < 256 else 65535
+    for data in (
+        b"P5 3 2 %d\n" % most + body,
+        b"P2 3 2 %d\n" % most + b" ".join(b"%d" % sample for sample in samples.ravel()),
+    ):
+        pixels = decode(data).pixels[:, :, 0]
+        assert pixels.dtype == (np.uint8 if most < 256 else np.uint16)
+        assert np.abs(pixels - samples * (whole / most)).max() <= 0.5
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_a_gray_png_keeps_its_transparent_level(bits: int) -> None:
+    most = (1 << bits) - 1
+    levels = np.arange(4) * most // 3 if bits > 1 else np.array([0, 1, 0, 1])
+    packed = "".join(f"{level:0{bits}b}" for level in levels)
+    row = int(packed.ljust(-(-len(packed) // 8) * 8, "0"), 2).to_bytes(-(-len(packed) // 8), "big")
+    data = png_of((4, 1, bits, 0), b"\0" + row, (b"tRNS", struct.pack(">H", int(levels[1]))))
+    image = decode(data)
+    assert image.gray
+    assert (image.pixels[0, :, 3] == 0).tolist() == (levels == levels[1]).tolist()
+    again = decode(encode(image, "png"))
+    assert np.array_equal(again.pixels, image.pixels)
+
+
+def png_of(header: tuple[int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    width, height, bits, colour = header
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))]
+    parts += [chunk(kind, body) for kind, body in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
+
+
+def test_a_png_of_very_many_small_chunks_is_whole() -> None:
+    data = with_pillow(scene(), "PNG", compress_level=0)
+    start = data.index(b"IDAT") - 4
+    (length,) = struct.unpack_from(">I", data, start)
+    body = data[start + 8 : start + 8 + length]
+    import zlib
+
+    pieces = [bytes((byte,)) for byte in body] + [b""] * 70_000
+    small = b"".join(
+        struct.pack(">I", len(piece)) + b"IDAT" + piece + struct.pack(">I", zlib.crc32(b"IDAT" + piece))
+        for piece in pieces
+    )
+    assert np.array_equal(decode(data[:start] + small + data[start + 12 + length :]).pixels, scene())
+
+
+def test_a_gray_png_with_alpha_keeps_its_gray_profile() -> None:
+    pair = np.dstack([GRAY, alpha()])
+    image = decode(with_pillow(pair, "PNG", "LA", icc_profile=gray_profile()))
+    written = encode(image, "png")
+    assert losses(image, "png") == ()
+    assert opened(written).mode == "LA"
+    assert opened(written).info["icc_profile"] == gray_profile()
+    assert np.array_equal(np.asarray(opened(written)), pair)
+    tiff = encode(image, "tiff")
+    assert np.array_equal(decode(tiff).pixels, image.pixels)
+    assert opened(tiff).mode == "LA"
+
+
+def gray_profile() -> bytes:
+    data = bytearray(profile())
+    data[16:20] = b"GRAY"
+    return bytes(data)
+
+
+def test_a_fourth_band_is_no_transparency() -> None:
+    four = np.dstack([scene(), alpha()])
+    data = with_tifffile(four, photometric="rgb", extrasamples=["unspecified"])
+    image = decode(data)
+    assert not image.alpha
+    again = decode(encode(image, "tiff"))
+    assert np.array_equal(again.pixels, four)
+    assert not again.alpha
+    assert decode(encode(image, "png")).channels == 3
+    assert losses(image, "png") == ("the fourth band",)
+    assert losses(image, "tiff") == ()
+
+
+def test_associated_alpha_becomes_straight() -> None:
+    four = np.dstack([np.full((2, 2, 3), 50, np.uint8), np.full((2, 2), 100, np.uint8)])
+    image = decode(with_tifffile(four, photometric="rgb", extrasamples=["assocalpha"]))
+    assert image.pixels[0, 0].tolist() == [128, 128, 128, 100]
+    assert decode(encode(image, "tiff")).pixels[0, 0].tolist() == [128, 128, 128, 100]
+
+
+@pytest.mark.parametrize(
+    ("options", "pixels"),
+    [
+        ({"compression": "zstd"}, scene()),
+        ({"compression": "lzma"}, scene()),
+        ({"tile": (16, 16)}, scene()),
+        ({"planarconfig": "separate"}, np.moveaxis(scene().astype(np.uint16) * 257, 2, 0)),
+        ({"planarconfig": "separate", "tile": (16, 16)}, np.moveaxis(scene(), 2, 0)),
+        ({"compression": "deflate", "predictor": True, "byteorder": ">"}, scene().astype(np.uint16) * 250),
+        ({"bigtiff": True}, scene()),
+    ],
+)
+def test_tiffs_of_many_kinds(options: dict[str, Any], pixels: Any) -> None:
+    image = decode(with_tifffile(pixels, photometric="rgb", **options))
+    expected = np.moveaxis(pixels, 0, 2) if options.get("planarconfig") == "separate" else pixels
+    assert np.array_equal(image.pixels, expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 12])
+def test_depths_that_arrays_do_not_have_take_the_whole_range(bits: int) -> None:
+    most = (1 << bits) - 1
+    levels = (np.arange(16 * 16).reshape(16, 16) % (most + 1)).astype(np.uint8 if bits < 9 else np.uint16)
+    data = with_tifffile(levels if bits > 1 else levels.astype(bool), photometric="minisblack", **bits_of(bits))
+    pixels = decode(data).pixels[:, :, 0]
+    whole = 255 if bits < 9 else 65535
+    assert np.abs(pixels - levels * (whole / most)).max() <= 0.5
+
+
+def bits_of(bits: int) -> dict[str, Any]:
+    return {} if bits == 1 else {"bitspersample": bits}
+
+
+def test_inks_become_what_a_viewer_shows() -> None:
+    inks = np.dstack([scene(), GRAY // 2])
+    for data in (with_pillow(inks, "TIFF", "CMYK"), cmyk_jpeg(inks)):
+        image = decode(data)
+        seen = np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB")).astype(int)
+        assert np.abs(image.pixels - seen).mean() < 2
+        assert "CMYK colours" in image.lost
+        assert image.metadata.icc == b""
+        assert decode(encode(image, image.container)).channels == 3
+
+
+def cmyk_jpeg(inks: Any) -> bytes:
+    out = io.BytesIO()
+    Pillow.fromarray(inks, "CMYK").save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def test_lab_becomes_rgb() -> None:
+    lab = Pillow.fromarray(scene()).convert("RGB")
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    out = io.BytesIO()
+    ImageCms.applyTransform(lab, to_lab).save(out, "TIFF")
+    image = decode(out.getvalue())
+    assert np.abs(image.pixels.astype(int) - scene()).mean() < 2
+    assert "Lab colours" in image.lost
+
+
+def test_a_jpeg_of_twelve_bits_is_read_and_not_cut_to_eight() -> None:
+    deep = scene().astype(np.uint16) * 16
+    image = decode(bytes(imagecodecs.jpeg8_encode(deep, level=100, bitspersample=12, subsampling="444")))
+    assert image.bit_depth == 16
+    assert np.abs(image.pixels / 16.0 - deep).mean() < 40
+    with pytest.raises(ImageError, match="a 12-bit JPEG is not written as one: choose --format png or tiff"):
+        check_kept(image)
+    assert "16-bit depth" in losses(image, "jpg")
+    assert losses(image, "png") == ()
+
+
+# -- what travels beside the pixels -----------------------------------------------------------------------------------
+
+IPTC = b"8BIM\x04\x04\0\0" + struct.pack(">I", 14) + b"\x1c\x02\x78\0\x09a caption"[:14]
+
+
+def jpeg_with(*segments: tuple[int, bytes]) -> bytes:
+    data = with_pillow(scene(), "JPEG")
+    inserted = b"".join(struct.pack(">BBH", 255, marker, len(body) + 2) + body for marker, body in segments)
+    return data[:2] + inserted + data[2:]
+
+
+def test_captions_comments_and_other_segments_stay_in_a_jpeg() -> None:
+    segments = (
+        (0xED, b"Photoshop 3.0\0" + IPTC),
+        (0xFE, b"a comment"),
+        (0xE1, b"http://ns.adobe.com/xmp/extension/\0" + b"x" * 100),
+    )
+    image = decode(jpeg_with(*segments))
+    written = encode(image, "jpg")
+    for _, body in segments:
+        assert body in written
+    assert losses(image, "jpg") == ()
+    assert losses(image, "png") == ("IPTC", "comment", "application segments")
+    tiff = encode(image, "tiff")
+    assert opened(tiff).tag_v2[34377] == IPTC  # type: ignore[attr-defined]
+    assert decode(tiff).metadata.photoshop == IPTC
+
+
+def test_what_follows_the_image_is_named() -> None:
+    data = with_pillow(scene(), "JPEG")
+    assert decode(data).lost == ()
+    assert decode(data + bytes(100)).lost == ()
+    assert decode(data + b"\0\0\0\x18ftypmp42" + bytes(range(200))).lost == ("a motion photo",)
+    assert decode(data + bytes(range(1, 200))).lost == ("199 bytes behind the image",)
+
+
+def test_a_large_exif_loses_its_largest_fields_and_keeps_the_orientation() -> None:
+    block = Pillow.Exif()
+    block[0x112] = 6
+    block[0x10F] = "Maker"
+    block[0x8769] = {0x927C: b"n" * 50_000, 0x9286: b"c" * 40_000, 0x829A: (1, 50)}
+    image = decode(with_tifffile(scene(), photometric="rgb"))
+    large = Image(
+        image.pixels, type(image.metadata)(exif=block.tobytes()[6:]), image.container, image.gray, image.lossless
+    )
+    read = opened(encode(large, "jpg")).getexif()
+    assert read[0x112] == 6
+    assert read[0x10F] == "Maker"
+    assert read.get_ifd(0x8769)[0x829A] == (1, 50)
+    assert losses(large, "jpg") == ("large EXIF fields",)
+    assert losses(large, "png") == ()
+
+
+def test_places_and_documents_stay_in_a_tiff() -> None:
+    tags = [
+        (33550, "d", 3, (1.0, 1.0, 0.0), True),
+        (34735, "H", 4, (1, 1, 0, 0), True),
+        (269, "s", 0, "a document", True),
+        (42112, "s", 0, "<GDALMetadata/>", True),
+        (33723, "B", 5, b"\x1c\x02\x78\0\0", True),
+    ]
+    image = decode(with_tifffile(scene(), photometric="rgb", extratags=tags, software=""))
+    assert losses(image, "tiff") == ()
+    read = opened(encode(image, "tiff")).tag_v2  # type: ignore[attr-defined]
+    assert read[33550] == (1.0, 1.0, 0.0)
+    assert read[34735] == (1, 1, 0, 0)
+    assert read[269] == "a document"
+    assert read[42112] == "<GDALMetadata/>"
+    assert read[33723] == b"\x1c\x02\x78\0\0"
+    assert set(losses(image, "png")) >= {"GeoTIFF", "document name", "IPTC"}
+
+
+def test_chunks_of_a_png() -> None:
+    rows = b"".join(b"\0" + bytes(range(12)) for _ in range(4))
+    chunks = (
+        (b"pHYs", struct.pack(">IIB", 4, 3, 0)),
+        (b"bKGD", b"\0\1\0\2\0\3"),
+        (b"tEXt", b"Title\0x"),
+        (b"sBIT", b"\5\6\5"),
+        (b"prVt", b"private"),
+        (b"prVT", b"of this very image"),
+    )
+    image = decode(png_of((4, 4, 8, 2), rows, *chunks))
+    written = encode(image, "png")
+    assert [kind for kind, _ in chunks if kind in written] == [b"pHYs", b"bKGD", b"tEXt", b"prVt"]
+    assert losses(image, "png") == ("the chunk sBIT", "the chunk prVT")
+    assert "text" in losses(image, "jpg")
+
+
+def test_a_bitmap_keeps_its_resolution() -> None:
+    image = decode(with_pillow(scene(), "BMP", dpi=(150, 100)))
+    assert opened(encode(image, "bmp")).info["dpi"] == pytest.approx((150, 100), rel=1e-3)
+    assert opened(encode(image, "png")).info["dpi"] == pytest.approx((150, 100), rel=1e-3)
+
+
+def test_profiles_and_packets_that_a_container_cannot_hold_are_named() -> None:
+    data = with_pillow(scene(), "PNG", icc_profile=profile(), exif=exif(1), dpi=(72, 72))
+    image = decode(data)
+    assert losses(image, "png") == ()
+    assert set(losses(image, "bmp")) == {"colour profile", "EXIF"}
+    assert set(losses(image, "pnm")) == {"colour profile", "EXIF", "resolution"}
+    packed = decode(with_pillow(scene(), "WEBP", xmp=XMP, lossless=True))
+    assert losses(packed, "pnm") == ("XMP",)
+
+
+def test_what_is_in_a_file_without_need_raises_nothing() -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(with_tifffile(scene().astype(np.float32), photometric="rgb"))
+    assert caught.value.kind is ErrorKind.UNSUPPORTED
