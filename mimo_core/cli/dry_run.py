@@ -1,6 +1,7 @@
 """What `--dry-run` prints."""
 
 from mimo_core.cli.terminal import Terminal
+from mimo_core.datasets.left_aside import describe
 from mimo_core.distributed.dry_run import Listed, dry_run
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.recipe import show_choice
@@ -28,6 +29,8 @@ def print_dry_run(config: RunConfig) -> int:
             console.print(f"  {key}", markup=False)
         if config.reference is not None or listed.unseen:
             console.print(_references(listed), markup=False)
+        if listed.aside:
+            console.print(describe(dict(listed.aside)), markup=False)
     for name, value in would.recipe.model_dump().items():
         console.print(f"{name:>16}: {show_choice(name, value)}", markup=False)
     console.print("automatic choices are those for this machine; a cluster's nodes decide for themselves", markup=False)

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mimo_core.cli.terminal import Terminal, tables
+from mimo_core.datasets.left_aside import describe
 from mimo_core.distributed.outcome import Outcome
 from mimo_core.images.scales import FULL
 from mimo_core.metrics.fid.vectors import RELIABLE
@@ -63,6 +64,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     for kind, number in statistics.notes.items():
         what = "left out" if recipe.evaluates else "restored but not scored"
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
+    if outcome.plan.aside:
+        console.print(f"note: {describe(dict(outcome.plan.aside))}", markup=False)
     if statistics.lost:
         told = ", ".join(f"{what} ({count(number, 'image')})" for what, number in _most_first(statistics.lost))
         console.print(f"note: not carried over into the outputs: {told}; see the records' column `lost`", markup=False)

@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mimo_core.datasets.globs import Glob, has_magic, matches_any
+from mimo_core.datasets.left_aside import LeftAside, is_image_name
 from mimo_core.datasets.list_files import LIST_EXTENSIONS, list_extension, read_list
-from mimo_core.datasets.references import References, is_image_name, refuse_lmdb
+from mimo_core.datasets.references import References, refuse_lmdb
 from mimo_core.errors import UsageError
 from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
 
@@ -47,13 +48,15 @@ def list_images(
     include: tuple[str, ...] = (),
     reference: str | None = None,
     note: Callable[[str], None] | None = None,
+    aside: LeftAside | None = None,
 ) -> Iterator[ImageEntry]:
     """List the images of a folder or prefix (recursively), a glob, a single image, or a list file.
 
     Folders and globs give what is an image by name, whatever it is (a FIFO or a dangling link named `.png` becomes a
     failed record later, not a silent gap), in the order of their keys' bytes. `include` adds what matches these globs:
-    without `/` against the name, with `/` against the whole key. macOS' sidecars (`._x.jpg`) are left alone. Rows of a
-    list file come in its order, all of them.
+    without `/` against the name, with `/` against the whole key. What systems leave in folders is skipped
+    (`left_aside.LEFTOVER_FOLDERS`), and `aside` counts whatever else is not taken. Rows of a list file come in its
+    order, all of them.
 
     `reference` is a folder or prefix where each image's ground truth lies under its key, or as the layouts of the data
     sets have it (`References`); a list's own column `reference` comes first. It may be the source itself: what it holds
@@ -66,7 +69,8 @@ def list_images(
             or, in the end, no image of a place that holds both has any.
         SystemFailure: a folder that cannot be listed, missing credentials, no such bucket.
     """
-    root, found = _choose(source, include)
+    aside = LeftAside() if aside is None else aside
+    root, found = _choose(source, include, aside)
     if reference is not None:
         pairing = References(reference, root)
         found = _paired(_some(_inputs(found, pairing), source, root, include), pairing, reference, note)
@@ -79,25 +83,25 @@ def list_images(
     return (_safely_named(entry, store) for entry in found)
 
 
-def _choose(source: str, include: tuple[str, ...]) -> tuple[str | None, Iterator[ImageEntry]]:
+def _choose(source: str, include: tuple[str, ...], aside: LeftAside) -> tuple[str | None, Iterator[ImageEntry]]:
     """Return the folder or prefix that keys are relative to, None where there is none, and the images."""
     if scheme_of(source) in _WEB:
         return None, _web(source)
     path = Store(source).url
     if is_local(source):
         if Path(path).is_dir():
-            return path, _folder(path, include)
+            return path, _folder(path, include, aside)
         if os.path.lexists(path):
             return None, _single(path, True)
     elif not source.endswith("/") and "/" in path.partition("://")[2]:
         if _named_as_file(path) and info_url(path) is not None:
             return None, _single(path, True)
         if next(Store(path).list(), None) is not None:
-            return path, _folder(path, include)
+            return path, _folder(path, include, aside)
     elif next(Store(path).list(), None) is not None:
-        return path, _folder(path, include)
+        return path, _folder(path, include, aside)
     if has_magic(path):
-        return Glob(path).root, _glob(path, include)
+        return Glob(path).root, _glob(path, include, aside)
     raise UsageError(f"there is nothing at {redact(source)}")
 
 
@@ -121,11 +125,13 @@ def _some(
     yield from entries
 
 
-def _folder(path: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+def _folder(path: str, include: tuple[str, ...], aside: LeftAside) -> Iterator[ImageEntry]:
     store = Store(path)
     for entry in store.list():
         if is_image_name(entry.key) or matches_any(include, entry.key):
             yield _of(store, entry)
+        else:
+            aside.add(entry.key)
 
 
 def _of(store: Store, entry: Entry) -> ImageEntry:
@@ -142,7 +148,7 @@ def _safely_named(entry: ImageEntry, store: Store) -> ImageEntry:
     return replace(entry, key=key)
 
 
-def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
+def _glob(pattern: str, include: tuple[str, ...], aside: LeftAside) -> Iterator[ImageEntry]:
     from mimo_core.images.extensions import IMAGE_EXTENSIONS
 
     glob = Glob(pattern)
@@ -152,6 +158,8 @@ def _glob(pattern: str, include: tuple[str, ...]) -> Iterator[ImageEntry]:
     for entry in glob.walk(store):
         if widened or is_image_name(entry.key) or matches_any(include, entry.key):
             yield _of(store, entry)
+        else:
+            aside.add(entry.key)
 
 
 def _single(path: str, exists: bool) -> Iterator[ImageEntry]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
+from mimo_core.datasets.left_aside import is_image_name
 from mimo_core.datasets.pairing import role_of
-from mimo_core.datasets.references import is_image_name
 from mimo_core.errors import ImageError, UsageError
 from mimo_core.storage import open_url, redact
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from mimo_core.datasets.left_aside import is_image_name
 from mimo_core.datasets.pairing import partners_of, role_of
-from mimo_core.datasets.references import References, is_image_name
+from mimo_core.datasets.references import References
 from mimo_core.errors import UsageError
 from mimo_core.storage import Store
 

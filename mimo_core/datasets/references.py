@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from mimo_core.datasets.key_hashes import KeySet
+from mimo_core.datasets.left_aside import is_image_name
 from mimo_core.datasets.pairing import (
     REFERENCE_FOLDERS,
     better_of,
@@ -274,14 +275,6 @@ class References:
         while self._kept > _KEPT_NAMES and len(self._folders) > 1:
             self._kept -= _weight(self._folders.popitem(last=False)[1])
         return listed
-
-
-def is_image_name(key: str) -> bool:
-    """Return whether a file is an image by its name; macOS' sidecars (`._x.jpg`) are not."""
-    from mimo_core.images.extensions import IMAGE_EXTENSIONS
-
-    name = key.rpartition("/")[2]
-    return extension(name).lower() in IMAGE_EXTENSIONS and not name.startswith("._")
 
 
 def refuse_lmdb(store: Store, name: str) -> None:

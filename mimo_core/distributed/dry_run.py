@@ -1,9 +1,10 @@
 """`--dry-run`: what a run would do, found out without writing anything or starting Ray."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from mimo_core.datasets.imagelist import ImageEntry
+from mimo_core.datasets.left_aside import LeftAside
 from mimo_core.distributed.preparation import entries_of, request_of, resolve, shard_size_of
 from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RunConfig
@@ -27,6 +28,7 @@ class Listed:
         paired: images whose reference is there, 0 where none is asked for.
         unseen: those whose reference nobody looked for, because a list or a web address names it.
         unpaired: keys of the first few whose reference is not there.
+        aside: how many files are left aside that are no images by name, by extension.
     """
 
     images: int = 0
@@ -35,6 +37,7 @@ class Listed:
     paired: int = 0
     unseen: int = 0
     unpaired: tuple[str, ...] = ()
+    aside: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,15 +77,17 @@ def dry_run(config: RunConfig) -> DryRun:
         done = len(folder.committed())
         if config.mode != "extend" or plan is None:
             return DryRun(name, resolved.recipe, True, images, shards, done)
-        listed = _count(new_entries(plan, entries_of(config)))
+        aside = LeftAside()
+        listed = _count(new_entries(plan, entries_of(config, aside=aside)), aside)
         shards += -(-listed.images // plan.shard_size)
         return DryRun(name, resolved.recipe, True, images + listed.images, shards, done, listed)
-    listed = _count(entries_of(config))
+    aside = LeftAside()
+    listed = _count(entries_of(config, aside=aside), aside)
     shards = -(-listed.images // shard_size_of(config, listed.images))
     return DryRun(name, resolved.recipe, False, listed.images, shards, 0, listed)
 
 
-def _count(entries: Iterator[ImageEntry]) -> Listed:
+def _count(entries: Iterator[ImageEntry], aside: LeftAside) -> Listed:
     images = size = paired = unseen = 0
     first: list[str] = []
     unpaired: list[str] = []
@@ -95,4 +100,4 @@ def _count(entries: Iterator[ImageEntry]) -> Listed:
             first.append(entry.key)
         if entry.paired is False and len(unpaired) < _SHOWN:
             unpaired.append(entry.key)
-    return Listed(images, size, tuple(first), paired, unseen, tuple(unpaired))
+    return Listed(images, size, tuple(first), paired, unseen, tuple(unpaired), dict(aside.counted))

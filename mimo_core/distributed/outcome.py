@@ -63,6 +63,7 @@ class Outcome:
             "finished_at": now().isoformat(timespec="seconds"),
             "fingerprint": self.recipe.fingerprint(),
             "plan": {"images": self.plan.num_images, "shards": self.plan.num_shards, "digest": self.plan.digest},
+            "left_aside": dict(self.plan.aside),
             "records": self.statistics.to_json(),
             **self._distances(),
             "last_session": {

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mimo_core.datasets.globs import Glob, has_magic
 from mimo_core.datasets.imagelist import ImageEntry, list_images
+from mimo_core.datasets.left_aside import LeftAside, describe
 from mimo_core.datasets.list_files import list_extension
 from mimo_core.datasets.references import References
 from mimo_core.distributed.observer import Observer
@@ -163,13 +164,15 @@ def _inception(config: RunConfig) -> Inception | None:
     return find_inception(config.fid_weights)
 
 
-def entries_of(config: RunConfig, note: Callable[[str], None] | None = None) -> Iterator[ImageEntry]:
-    """List the source; `note` is told which references belong to no image.
+def entries_of(
+    config: RunConfig, note: Callable[[str], None] | None = None, aside: LeftAside | None = None
+) -> Iterator[ImageEntry]:
+    """List the source; `note` is told which references belong to no image, `aside` counts what is no image by name.
 
     Raises:
         UsageError: there is no such source, or no image in it.
     """
-    entries = list_images(config.source, include=config.include, reference=config.reference, note=note)
+    entries = list_images(config.source, include=config.include, reference=config.reference, note=note, aside=aside)
     if config.restored_elsewhere is not None:
         restored = References(config.restored_elsewhere, layouts=False, called="--restored")
         entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
@@ -189,25 +192,29 @@ def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, observer:
     if existing.signed:
         _renew_links(config, folder, existing, observer.say)
     if config.mode == "extend":
-        existing, added = extend(existing, _listed(config, observer))
+        aside = LeftAside()
+        existing, added = extend(existing, _listed(config, observer, aside), aside=aside)
         observer.say(f"{added} new images were added to the plan")
     return existing
 
 
-def _listed(config: RunConfig, observer: Observer) -> Iterator[ImageEntry]:
-    """List the source, and tell how far that is."""
-    for number, entry in enumerate(entries_of(config, observer.say)):
+def _listed(config: RunConfig, observer: Observer, aside: LeftAside) -> Iterator[ImageEntry]:
+    """List the source, and tell how far that is and, in the end, what is left aside."""
+    for number, entry in enumerate(entries_of(config, observer.say, aside)):
         if number % _COUNTED == 0:
             observer.phase(f"reading the list: {number:,} images")
         yield entry
+    if aside.counted:
+        observer.say(describe(aside.counted))
 
 
 def _begin(config: RunConfig, folder: RunFolder, manifest: RunManifest, observer: Observer) -> Plan:
     """Plan a new run, in the place of one that is there."""
 
     def write(store: Store) -> Plan:
-        size, entries = _sharded(config, observer)
-        return write_plan(store, entries, shard_size=size, output_format=config.format)
+        aside = LeftAside()
+        size, entries = _sharded(config, observer, aside)
+        return write_plan(store, entries, shard_size=size, output_format=config.format, aside=aside)
 
     if folder.manifest() is not None:
         if config.mode != "overwrite":
@@ -251,9 +258,9 @@ def _refuse_strangers(folder: RunFolder) -> None:
             raise
 
 
-def _sharded(config: RunConfig, observer: Observer) -> tuple[int, Iterator[ImageEntry]]:
+def _sharded(config: RunConfig, observer: Observer, aside: LeftAside) -> tuple[int, Iterator[ImageEntry]]:
     """Return the shard size and the entries; a short list is cut finer, so that it occupies more than one worker."""
-    entries = _listed(config, observer)
+    entries = _listed(config, observer, aside)
     first = list(islice(entries, SHARD_SIZE * _FEW_SHARDS))
     return shard_size_of(config, len(first)), chain(first, entries)
 

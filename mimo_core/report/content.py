@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+from mimo_core.datasets.left_aside import describe
 from mimo_core.images.scales import FULL
 from mimo_core.metrics.definitions import EVERY
 from mimo_core.metrics.fid.vectors import RELIABLE
@@ -279,6 +280,10 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["in smaller pieces"] = f"{statistics.fallbacks:,} images, for want of memory"
     if run.recipe.scales != FULL and (taken := statistics.scales_taken()):
         rows["scales"] = taken
+    if aside := run.summary.get("left_aside"):
+        rows["left aside"] = describe(aside)
+    if statistics.lost:
+        rows["not carried over"] = ", ".join(f"{what} ({number:,})" for what, number in statistics.lost.items())
     if statistics.retried:
         rows["second tries"] = f"{statistics.retried:,}"
     busy = run.summary.get("last_session", {}).get("busy_share")

@@ -1,9 +1,9 @@
 """The plan: the image list cut into shards, written once under the run's folder and committed by `plan.json`."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pyarrow as pa
@@ -70,6 +70,7 @@ class Plan:
         created_at: ISO 8601 time of the last commit.
         sizes: how many rows shards have, as (number of successive shards, rows of each); None in a plan that a version
             before this field wrote.
+        aside: how many files the listing left aside that are no images by name, by extension; of the latest listing.
         signed: whether any address holds what must not be shown, such as a signature or a password.
     """
 
@@ -84,6 +85,7 @@ class Plan:
     created_at: str
     sizes: tuple[tuple[int, int], ...] | None = ()
     signed: bool = False
+    aside: Mapping[str, int] = field(default_factory=dict)
 
     def size_of(self, number: int) -> int:
         """Return the number of rows of a shard, which is read where the plan does not tell. Errors as `shard`."""
@@ -180,6 +182,7 @@ def read_plan(store: Store) -> Plan | None:
             **{name: document[name] for name in names},
             sizes=None if sizes is None else tuple((int(shards), int(rows)) for shards, rows in sizes),
             signed=document.get("signed", False),
+            aside=document.get("aside", {}),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedPlanError(f"{store.show(COMMIT)} is not a plan ({type(error).__name__}: {error})") from None

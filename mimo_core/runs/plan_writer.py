@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mimo_core.datasets.imagelist import ImageEntry
 from mimo_core.datasets.key_hashes import KeyHashes, KeySet
+from mimo_core.datasets.left_aside import LeftAside
 from mimo_core.errors import UsageError
 from mimo_core.runs.outputs import OutputNames
 from mimo_core.runs.plan import (
@@ -41,12 +42,13 @@ def write_plan(
     *,
     shard_size: int = 64,
     output_format: str = "same",
+    aside: LeftAside | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Plan:
     """Write the plan of a new run, streaming: memory holds some shards and 8 to 16 bytes for every image.
 
     `plan.json` is written last and is the commit; what an interrupted planning left behind is removed first.
-    `progress` is told the number of images planned so far, now and then.
+    `progress` is told the number of images planned so far, now and then; `aside` is what the listing counts meanwhile.
 
     Raises:
         UsageError: no entries; duplicate keys; two keys that would write the same output under any name; or a plan is
@@ -60,11 +62,15 @@ def write_plan(
     writer.write(entries)
     if writer.images == 0:
         raise UsageError("the image list is empty")
-    return writer.commit()
+    return writer.commit(aside)
 
 
 def extend(
-    plan: Plan, entries: Iterable[ImageEntry], *, progress: Callable[[int], None] | None = None
+    plan: Plan,
+    entries: Iterable[ImageEntry],
+    *,
+    aside: LeftAside | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[Plan, int]:
     """Append the entries whose keys the plan does not have, as new shards; returns the new plan and their number.
 
@@ -78,7 +84,7 @@ def extend(
     keys, outputs = _taken(plan)
     writer = _Writer(plan, OutputNames(plan.format), progress, outputs)
     writer.write(entry for entry in entries if entry.key not in keys)
-    return (writer.commit(), writer.images) if writer.images else (plan, 0)
+    return (writer.commit(aside), writer.images) if writer.images else (plan, 0)
 
 
 def new_entries(plan: Plan, entries: Iterable[ImageEntry]) -> Iterator[ImageEntry]:
@@ -156,7 +162,7 @@ class _Writer:
             self._signed = self._signed or row.plain != row
             yield row
 
-    def commit(self) -> Plan:
+    def commit(self, aside: LeftAside | None) -> Plan:
         """Write `plan.json`, which makes the new shards part of the plan."""
         digest = self._plan.digest
         for shard in self._digests:
@@ -171,6 +177,7 @@ class _Writer:
             signed=self._signed,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             sizes=self._sizes(),
+            aside=dict(aside.counted) if aside is not None else self._plan.aside,
         )
         document = {name: value for name, value in vars(plan).items() if name != "store"}
         plan.store.write(COMMIT, json.dumps({"version": PLAN_VERSION, **document}, indent=1).encode())
