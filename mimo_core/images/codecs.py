@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
-from mimo_core.images.containers import Metadata, embed, inspect
+from mimo_core.images.containers import Metadata, embed, inspect, jpeg2000, modern
 from mimo_core.images.containers.base import truncated
 from mimo_core.images.containers.opencv import cv_failure
-from mimo_core.images.extensions import CONTAINERS, IMAGE_EXTENSIONS
+from mimo_core.images.extensions import CONTAINERS
 from mimo_core.images.fitting import fit_metadata
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
@@ -28,10 +28,10 @@ DEFAULT_QUALITY = 95
 
 
 _MAX_SIDE = {"jpg": 65535, "webp": 16383}
-_DEEP = frozenset(("png", "tiff", "pnm"))
-_TRANSPARENT = frozenset(("png", "tiff", "webp", "bmp"))
+_DEEP = frozenset(("png", "tiff", "pnm", "jp2"))
+_TRANSPARENT = frozenset(("png", "tiff", "webp", "bmp", "jp2", *modern.NAMES))
 _GRAY_AND_ALPHA = frozenset(("png", "tiff"))
-READ_ONLY = frozenset(("gif",))
+READ_ONLY = frozenset(("gif", "raw"))
 """Containers that are read and not written: what is restored of them is a PNG unless a format is chosen."""
 
 
@@ -97,7 +97,7 @@ def container_of(key: str) -> str:
     container = CONTAINERS.get(PurePosixPath(key).suffix.lower())
     if container is None:
         raise UsageError(
-            f"{key!r} is not named as an image: known extensions are {', '.join(sorted(IMAGE_EXTENSIONS))}"
+            f"{key!r} is not named as an image that is written: known extensions are {', '.join(sorted(CONTAINERS))}"
         )
     return container
 
@@ -145,6 +145,8 @@ def check_encodable(image: Image, container: str) -> None:
         raise UsageError(f"unknown container {container!r}: choose one of {known}")
     longest = _MAX_SIDE.get(container)
     problem = None
+    if container in modern.NAMES:
+        modern.prepare(container)
     if container == "gif":
         # OpenCV's best GIFs of photographs have 32 to 36 dB: that would undo the restoration.
         problem = "gif holds 256 colours only: choose --format png"
@@ -160,11 +162,12 @@ def check_kept(image: Image) -> None:
     """Refuse an image whose own container, as it is written here, would take from its pixels.
 
     Raises:
-        ImageError: UNSUPPORTED, a JPEG of more than 8 bits or a lossless one.
+        ImageError: UNSUPPORTED, a lossless JPEG, or a JPEG, AVIF, HEIF or JPEG XL of more than 8 bits.
     """
-    if image.container == "jpg" and (image.lossless or image.bit_depth > 8):
-        kind = "lossless" if image.lossless else "12-bit"
-        raise ImageError(ErrorKind.UNSUPPORTED, f"a {kind} JPEG is not written as one: choose --format png or tiff")
+    name = "JPEG" if image.container == "jpg" else modern.NAMES.get(image.container)
+    if name is not None and (image.lossless or image.bit_depth > 8):
+        kind = "lossless" if image.lossless else "deep (10- to 16-bit)"
+        raise ImageError(ErrorKind.UNSUPPORTED, f"a {kind} {name} is not written as one: choose --format png or tiff")
 
 
 def encode(image: Image, container: str, *, quality: int | None = None) -> bytes:
@@ -193,6 +196,10 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
     metadata, _ = fit_metadata(image.metadata, container, gray=image.gray and pixels.shape[2] != 3)
     if image.gray and pixels.shape[2] == 4 and container in _GRAY_AND_ALPHA:
         return _encode_gray_and_alpha(pixels, container, metadata)
+    if container == "jp2":
+        return jpeg2000.encode(pixels, metadata)
+    if container in modern.NAMES:
+        return modern.encode(container, pixels, metadata, quality)
     extension, parameters = _parameters(container, image, quality)
     try:
         done, buffer = cv2.imencode(extension, _to_bgr(pixels), parameters)

@@ -16,8 +16,20 @@ CONTAINERS = {
     ".pgm": "pnm",
     ".pbm": "pnm",
     ".pnm": "pnm",
+    ".jp2": "jp2",
+    ".j2k": "jp2",
+    ".j2c": "jp2",
+    ".jxl": "jxl",
+    ".avif": "avif",
+    ".heic": "heif",
+    ".heif": "heif",
+    ".hif": "heif",
 }
 
+_RAW = "dng cr2 cr3 crw nef nrw arw sr2 raf orf rw2 pef srw 3fr iiq erf mef mos mrw kdc dcr rwl"
+RAW_EXTENSIONS = frozenset(f".{name}" for name in _RAW.split())
+"""Camera raw: read, never written."""
 
-IMAGE_EXTENSIONS = frozenset(CONTAINERS)
+
+IMAGE_EXTENSIONS = frozenset(CONTAINERS) | RAW_EXTENSIONS
 """Lower-case file name extensions, with the dot, that are images by name."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mimo_core.errors import ImageError
-from mimo_core.images.containers import Metadata, jpeg
+from mimo_core.images.containers import Metadata, jpeg, modern
 from mimo_core.images.containers.base import icc_space
 from mimo_core.images.containers.directory import Directory, append_directory, read_directories
 
-_EXIF = _ICC = _XMP = frozenset(("jpg", "png", "webp", "tiff"))
+_EXIF = _ICC = _XMP = frozenset(("jpg", "png", "webp", "tiff", "jp2", *modern.NAMES))
 _RESOLUTION = frozenset(("jpg", "png", "tiff", "bmp"))
 _PHOTOSHOP = frozenset(("jpg", "tiff"))
 _LEFT_OUT_OF_EXIF = (60_000, 4096, 512, 128)

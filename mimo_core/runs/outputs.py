@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mimo_core.errors import UsageError
+from mimo_core.images.extensions import RAW_EXTENSIONS
 from mimo_core.storage.names import extension
 
 FOLDER = "images"
@@ -15,7 +16,7 @@ EXTENSIONS: dict[str, tuple[str, ...]] = {
     "tiff": (".tiff", ".tif"),
 }
 
-READ_ONLY = frozenset((".gif",))
+READ_ONLY = frozenset((".gif",)) | RAW_EXTENSIONS
 """Extensions of formats that are read and not written: what is restored of them is a PNG."""
 LOSSLESS = ".png"
 

@@ -15,7 +15,7 @@ from mimo_core.storage import Store
 LEFTOVERS = ("@eaDir/a.png", "sub/.thumbnails/b.jpg", "._a.png", "Thumbs.db", "sub/.DS_Store", "__MACOSX/a.png")
 
 
-@pytest.fixture()
+@pytest.fixture
 def archive(tmp_path: Path) -> Path:
     folder = tmp_path / "archive"
     for name in ("a.png", "sub/b.png", "film.MOV", "sub/film.mov", "notes.txt", "README", *LEFTOVERS):

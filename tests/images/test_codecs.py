@@ -16,7 +16,7 @@ from pictures import (
 from mimo_core.errors import UsageError
 from mimo_core.images.codecs import Image, container_of, decode, encode, model_input, with_restored
 from mimo_core.images.containers import Metadata
-from mimo_core.images.extensions import IMAGE_EXTENSIONS
+from mimo_core.images.extensions import IMAGE_EXTENSIONS, RAW_EXTENSIONS
 
 
 def image_of(pixels: npt.NDArray[Any], container: str = "png", gray: bool | None = None) -> Image:
@@ -89,8 +89,8 @@ def test_containers_by_name() -> None:
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"} <= IMAGE_EXTENSIONS
     for extension in IMAGE_EXTENSIONS:
         assert extension == extension.lower()
-        assert container_of(f"x{extension}")
-    for name in ("notes.txt", "jpg", ".png", "x.jpg/y"):
+        assert extension in RAW_EXTENSIONS or container_of(f"x{extension}")
+    for name in ("notes.txt", "x.dng", "jpg", ".png", "x.jpg/y"):
         with pytest.raises(UsageError, match="not named as an image"):
             container_of(name)
 

@@ -75,9 +75,8 @@ def test_what_is_no_image_says_what_it_begins_with() -> None:
             ),
             "a colour TIFF with 5 channels",
         ),
-        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), "JPEG 2000"),
-        (b"\0\0\0\x20ftypavif" + bytes(100), "AVIF"),
-        (b"\0\0\0\x18ftypheic" + bytes(100), "HEIF"),
+        (b"8BPS\0\1" + bytes(100), "Photoshop"),
+        (b"\x76\x2f\x31\x01" + bytes(100), "OpenEXR"),
         (b"P5 2 2 70000\n" + bytes(16), "maximum 70000"),
     ],
 )

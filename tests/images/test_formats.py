@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 from typing import Any
 
 import imagecodecs
@@ -13,6 +14,7 @@ from PIL import ImageCms
 
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.images.codecs import Image, check_kept, decode, encode, losses
+from mimo_core.images.containers import Metadata
 
 GRAY = scene(channels=1)[..., 0]
 
@@ -206,7 +208,7 @@ def test_a_jpeg_of_twelve_bits_is_read_and_not_cut_to_eight() -> None:
     image = decode(bytes(imagecodecs.jpeg8_encode(deep, level=100, bitspersample=12, subsampling="444")))
     assert image.bit_depth == 16
     assert np.abs(image.pixels / 16.0 - deep).mean() < 40
-    with pytest.raises(ImageError, match="a 12-bit JPEG is not written as one: choose --format png or tiff"):
+    with pytest.raises(ImageError, match=r"a deep \(10- to 16-bit\) JPEG is not written as one"):
         check_kept(image)
     assert "16-bit depth" in losses(image, "jpg")
     assert losses(image, "png") == ()
@@ -321,3 +323,90 @@ def test_what_is_in_a_file_without_need_raises_nothing() -> None:
     with pytest.raises(ImageError) as caught:
         decode(with_tifffile(scene().astype(np.float32), photometric="rgb"))
     assert caught.value.kind is ErrorKind.UNSUPPORTED
+
+
+# -- formats that come with the extra ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("container", ["jp2", "jxl", "avif", "heif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_modern_formats_are_read_and_written_with_what_they_carry(container: str, channels: int) -> None:
+    pixels = scene(64, 80, channels)
+    # HEIF is turned upright as it is written.
+    metadata = Metadata(exif(1 if container == "heif" else 6)[6:], profile() if channels > 1 else b"", XMP)
+    image = Image(pixels, metadata, container, channels == 1, False)
+    data = encode(image, container)
+    again = decode(data)
+    assert again.container == container
+    assert again.pixels.shape[:2] == pixels.shape[:2]
+    assert psnr(again.pixels[:, :, :1], pixels[:, :, :1]) > 32
+    assert again.metadata.xmp.strip(b"\0") == XMP
+    assert again.metadata.icc[36:40] == (b"acsp" if channels > 1 or container == "jxl" else b"")
+    assert b"Maker" in again.metadata.exif
+    assert losses(image, container) == ()
+    for length in (len(data) // 4, len(data) // 2, len(data) * 9 // 10):
+        with pytest.raises(ImageError) as caught:
+            decode(data[:length])
+        assert caught.value.kind is ErrorKind.TRUNCATED
+
+
+def psnr(one: Any, other: Any) -> float:
+    return float(10 * np.log10(255**2 / max(1e-9, np.mean((one.astype(float) - other) ** 2))))
+
+
+def test_jpeg_2000_is_lossless_and_deep() -> None:
+    for pixels in (scene(), scene().astype(np.uint16) * 251, scene(channels=1).astype(np.uint16) * 251):
+        image = decode(encode(Image(pixels, Metadata(), "jp2", pixels.shape[2] == 1, True), "jp2"))
+        assert np.array_equal(image.pixels, pixels)
+    deep = (scene(channels=1)[:, :, 0].astype(np.uint16) * 4)[:, :]
+    data = bytes(imagecodecs.jpeg2k_encode(deep, level=0, codecformat="j2k", bitspersample=10, reversible=True))
+    assert np.abs(decode(data).pixels[:, :, 0] - deep * (65535 / 1023)).max() <= 0.5
+
+
+def test_deep_modern_files_are_read_whole_and_not_written_as_they_were() -> None:
+    deep = (scene(64, 80).astype(np.uint16) * 4).astype(np.uint16)
+    data = bytes(imagecodecs.avif_encode(deep, level=95, bitspersample=10))
+    image = decode(data)
+    assert image.bit_depth == 16
+    assert np.abs(image.pixels / 64.06 - deep).mean() < 12
+    with pytest.raises(ImageError, match="AVIF is not written as one: choose --format png or tiff"):
+        check_kept(image)
+
+
+def test_a_format_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(Image(scene(64, 80), Metadata(), "heif", False, False), "heif")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    for file, name in ((data, "HEIF"), (b"FUJIFILMCCD-RAW 0201" + bytes(200), "camera raw")):
+        with pytest.raises(ImageError, match=rf"{name} without its library .*pip install 'mimo-restore\[formats\]'"):
+            decode(file)
+
+
+def dng(mosaic: Any) -> bytes:
+    """A camera's file, as small as the specification of DNG lets it be."""
+    tags = [
+        (50706, "B", 4, (1, 4, 0, 0), True),
+        (50708, "s", 0, "A camera", True),
+        (33421, "H", 2, (2, 2), True),
+        (33422, "B", 4, (0, 1, 1, 2), True),
+        (50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True),
+        (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
+        (271, "s", 0, "Maker", True),
+        (274, "H", 1, 6, True),
+    ]
+    return with_tifffile(mosaic, photometric="cfa", extratags=tags, software="", metadata=None)
+
+
+def test_camera_raw_is_developed_and_a_cut_one_is_told() -> None:
+    pytest.importorskip("rawpy")
+    mosaic = np.kron(scene(64, 80, 1)[:, :, 0], np.ones((2, 2), np.uint8)).astype(np.uint16) * 200 + 400
+    image = decode(dng(mosaic))
+    assert image.container == "raw"
+    assert image.bit_depth == 16
+    assert (image.height, image.width) == mosaic.shape
+    assert image.lost == ("raw data",)
+    assert opened(encode(image, "png")).getexif()[0x112] == 6
+    mosaic[-20:] = 0
+    with pytest.raises(ImageError) as caught:
+        decode(dng(mosaic))
+    assert caught.value.kind is ErrorKind.TRUNCATED

@@ -1,7 +1,7 @@
 """What every container module shares: the header of a file, its metadata, and the refusals."""
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,25 @@ def unpack(layout: str, data: bytes, offset: int, container: str) -> tuple[int, 
     if offset < 0 or offset + struct.calcsize(layout) > len(data):
         raise truncated(container, f"ends at byte {len(data)} inside its structure")
     return struct.unpack_from(layout, data, offset)
+
+
+def boxes(data: bytes, position: int, end: int, container: str) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (type, first byte of the content, its end) of each box, as ISO base media files and JPEG 2000 have them.
+
+    Raises:
+        ImageError: truncated.
+    """
+    while position + 8 <= end:
+        size, kind = struct.unpack_from(">I4s", data, position)
+        begin = position + 8
+        if size == 1:
+            (size,) = unpack(">Q", data, begin, container)
+            begin += 8
+        stop = end if size == 0 else position + size
+        if stop > end or stop < begin:
+            raise truncated(container, f"the box at byte {position} reaches beyond the end")
+        yield kind, begin, stop
+        position = stop
 
 
 def check_size(container: str, width: int, height: int) -> None:

@@ -17,6 +17,7 @@ DESCRIPTIVE = frozenset(
 """Tags of a TIFF page that describe the picture rather than its storage (EXIF keeps them in its first directory)."""
 
 _NAME = "TIFF"
+_ORIENTATION = 274
 # Real files have a few dozen of each; more of them are made to exhaust time or memory.
 _MAX_DIRECTORIES = 256
 _MAX_FIELDS = 4096
@@ -157,9 +158,11 @@ def rational(number: float) -> Value:
     return Value(5, 1, struct.pack("<II", min(2**32 - 1, max(0, round(number * 1000))), 1000))
 
 
-def build_exif(page: Directory) -> bytes:
+def build_exif(page: Directory, *, orientation: int | None = None) -> bytes:
     """Return an EXIF structure (little-endian) of a TIFF page's descriptive tags and its EXIF and GPS directories."""
     kept = {tag: value for tag, value in page.values.items() if tag in DESCRIPTIVE and _fits(value)}
+    if orientation is not None:
+        kept[_ORIENTATION] = short(orientation)
     if not kept and not page.nested:
         return b""
     return append_directory(b"II*\0\0\0\0\0", Directory({}, {}, False), kept, page.nested)

@@ -1,9 +1,10 @@
 """Which container a file is, by its first bytes."""
 
 from collections.abc import Callable
+from functools import partial
 
 from mimo_core.errors import ErrorKind, ImageError
-from mimo_core.images.containers import bmp, gif, jpeg, png, pnm, tiff, webp
+from mimo_core.images.containers import bmp, gif, jpeg, jpeg2000, modern, png, pnm, raw, tiff, webp
 from mimo_core.images.containers.base import Header, Metadata, truncated, unsupported
 
 _EMBED: dict[str, Callable[[bytes, Metadata], bytes]] = {
@@ -13,16 +14,17 @@ _EMBED: dict[str, Callable[[bytes, Metadata], bytes]] = {
     "bmp": bmp.embed,
 }
 
+_MODERN = (
+    (0, b"\0\0\0\x0cJXL \r\n", "jxl"),
+    (0, b"\xff\x0a", "jxl"),
+    (4, b"ftypavif", "avif"),
+    (4, b"ftypavis", "avif"),
+    (4, b"ftyphei", "heif"),
+    (4, b"ftyphev", "heif"),
+    (4, b"ftypmif1", "heif"),
+)
+
 _KNOWN_BUT_REFUSED = (
-    (0, b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"\0\0\0\x0cJXL \r\n", "JPEG XL"),
-    (0, b"\xff\x0a", "JPEG XL"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (4, b"ftyphei", "HEIF"),
-    (4, b"ftyphev", "HEIF"),
-    (4, b"ftypmif1", "HEIF"),
     (0, b"8BPS", "Photoshop"),
     (0, b"\x76\x2f\x31\x01", "OpenEXR"),
     (0, b"#?RADIANCE", "Radiance HDR"),
@@ -60,15 +62,27 @@ def _reader(data: bytes) -> Callable[[bytes], Header] | None:
         return png.inspect
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return webp.inspect
+    if any(data.startswith(magic, offset) for offset, magic in raw.MAGICS) or data[8:10] == b"CR":
+        return raw.inspect
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return tiff.inspect
+        return _inspect_tiff
     if data.startswith(b"BM"):
         return bmp.inspect
     if data.startswith((b"GIF87a", b"GIF89a")):
         return gif.inspect
     if len(data) > 2 and data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] in b" \t\r\n#":
         return pnm.inspect
+    if data.startswith((jpeg2000.SIGNATURE[:8], jpeg2000.CODESTREAM)):
+        return jpeg2000.inspect
+    for offset, magic, container in _MODERN:
+        if data.startswith(magic, offset):
+            return partial(modern.inspect, container)
     return None
+
+
+def _inspect_tiff(data: bytes) -> Header:
+    """Header of a TIFF; what holds sensor data is developed."""
+    return raw.inspect(data) if tiff.is_raw(data) else tiff.inspect(data)
 
 
 def embed(container: str, data: bytes, metadata: Metadata, *, alpha: bool = True) -> bytes:

@@ -41,7 +41,7 @@ _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 25
 _STRIP_OFFSETS, _ORIENTATION, _SAMPLES, _STRIP_BYTES, _X_DPI, _Y_DPI = 273, 274, 277, 279, 282, 283
 _PLANAR, _UNIT, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 284, 296, 322, 323, 324, 325
 _COLOUR_MAP, _EXTRA, _FORMAT, _XMP, _ICC, _PHOTOSHOP, _LAYERS = 320, 338, 339, 700, 34675, 34377, 37724
-_ROWS_PER_STRIP = 278
+_ROWS_PER_STRIP, _SUB_DIRECTORIES, _DNG_VERSION, _SENSOR = 278, 330, 50706, 32803
 # What says how pixels are stored, which is written anew; a page that is restored is no longer of a chain.
 _STORAGE = frozenset(
     [
@@ -61,6 +61,20 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4, _YCBCR: 3, _LAB: 3}
 _MODELS = {4: "transparency mask", 9: "ICC Lab", 10: "ITU Lab", 32803: "camera raw", 32844: "LogL", 34892: "raw"}
 _FORMATS = {2: "signed", 3: "floating-point", 4: "untyped", 5: "complex", 6: "complex"}
+
+
+def is_raw(data: bytes) -> bool:
+    """Return whether a TIFF holds the data of a camera's sensor (DNG, NEF, ARW ...) rather than a picture.
+
+    Raises:
+        ImageError: TRUNCATED where its directories are damaged.
+    """
+    first = read_directories(data)[0]
+    return (
+        _DNG_VERSION in first.values
+        or first.integer(_PHOTOMETRIC, 1) == _SENSOR
+        or bool(first.integer(_SUBFILE, 0) & 1 and _SUB_DIRECTORIES in first.values)
+    )
 
 
 def inspect(data: bytes) -> Header:
