@@ -17,6 +17,7 @@ class ErrorKind(str, Enum):
     CHANGED = "changed"
     REFERENCE_MISSING = "reference_missing"
     REFERENCE_SIZE = "reference_size"
+    REFERENCE_COLOURS = "reference_colours"
     OUT_OF_MEMORY = "out_of_memory"
     DEVICE = "device"
     CRASHED_WORKER = "crashed_worker"

@@ -8,6 +8,7 @@ from rich.table import Table
 from mimo_core.cli.terminal import Terminal, tables
 from mimo_core.datasets.left_aside import describe
 from mimo_core.distributed.outcome import Outcome
+from mimo_core.errors import ErrorKind
 from mimo_core.images.scales import FULL
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.runs.config import RunConfig
@@ -63,6 +64,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         )
     for kind, number in statistics.notes.items():
         what = "left out" if recipe.evaluates else "restored but not scored"
+        what = "scored across colour profiles" if kind == ErrorKind.REFERENCE_COLOURS else what
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
     if outcome.plan.aside:
         console.print(f"note: {describe(dict(outcome.plan.aside))}", markup=False)

@@ -15,6 +15,7 @@ from mimo_core.errors import UsageError
 from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
 
 _WEB = ("http", "https")
+_NO_UNICODE = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,20 @@ def _listed(path: str) -> Iterator[ImageEntry]:
         source = _absolute(folder, row.source)
         reference = _absolute(folder, row.reference) if row.reference else None
         key = row.key or _key_of(folder, source)
-        yield ImageEntry(key if row.key else safe_key(key), source, reference)
+        if not row.key or _NO_UNICODE.search(row.key):
+            key = safe_key(key)
+        yield ImageEntry(key, _as_text(source), reference and _as_text(reference))
+
+
+def _as_text(source: str) -> str:
+    """Return a source that text can hold: a local path whose bytes are no UTF-8 becomes a `file://` address."""
+    if not _NO_UNICODE.search(source):
+        return source
+    return (
+        Store("/").url_of(source.lstrip("/"))
+        if is_local(source)
+        else _NO_UNICODE.sub("\N{REPLACEMENT CHARACTER}", source)
+    )
 
 
 def _folder_of(path: str) -> str:

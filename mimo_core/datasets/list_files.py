@@ -42,6 +42,7 @@ def read_list(path: str) -> Iterator[tuple[str, ListRow]]:
     .txt: one source a line, or two images of which their folders tell which is the reference, as RealBlur's and
     RSBlur's lists have them; empty lines and lines that start with "# " are left out. .csv: a header with at least
     `source`. .jsonl: an object or a string a line. .parquet: at least a column `source`. Other columns are ignored.
+    Bytes that are no UTF-8 stay what they are, as in the names of files.
 
     Raises:
         UsageError: a file that cannot be read or understood, naming the line.
@@ -59,9 +60,7 @@ def read_list(path: str) -> Iterator[tuple[str, ListRow]]:
             file = cast(IO[bytes], gzip.GzipFile(fileobj=file))
         reader = {".txt": _text, ".csv": _csv, ".jsonl": _jsonl}[extension or ".txt"]
         try:
-            yield from reader(path, io.TextIOWrapper(file, encoding="utf-8-sig", newline=""))
-        except UnicodeDecodeError:
-            raise UsageError(f"{redact(path)} is not UTF-8 text") from None
+            yield from reader(path, io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline=""))
         except (gzip.BadGzipFile, EOFError):
             raise UsageError(f"{redact(path)} is no whole gzip file") from None
 

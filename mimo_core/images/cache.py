@@ -67,6 +67,11 @@ class Fetched:
         return len(self.data) if self.image is None else self.entry.size or 0
 
 
+def max_bytes_of(max_pixels: int) -> int:
+    """Return the most bytes that a file of so many pixels is taken to have: RGBA of 16 bits, and what goes with it."""
+    return 8 * max_pixels + (256 << 20)
+
+
 class ImageFiles:
     """Reads and decodes image files; one that was decoded before, and has not changed since, is not read again.
 
@@ -89,12 +94,12 @@ class ImageFiles:
             image = self._kept.get(url, entry.version)
             if image is not None and image.width * image.height <= self._max_pixels:
                 return Fetched(url, entry, b"", image)
-        data, entry = read_url(url)
+        data, entry = read_url(url, max_bytes=max_bytes_of(self._max_pixels))
         return Fetched(url, entry, data)
 
     def read_again(self, file: Fetched) -> Fetched | None:
         """Return a file that could not be decoded as it is when it is read once more; None where it is the same."""
-        data, entry = read_url(file.url)
+        data, entry = read_url(file.url, max_bytes=max_bytes_of(self._max_pixels))
         if entry.version != file.entry.version or data == file.data:
             return None
         return Fetched(file.url, entry, data)

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.images import codecs
 from mimo_core.images.cache import DecodedImages, Fetched, ImageFiles
+from mimo_core.images.containers.base import profile_name
+from mimo_core.images.orientation import orientation_of, turned
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 from mimo_core.inference.fault_hook import Faults
@@ -49,7 +51,7 @@ class Loaded:
         pixels: what the network takes, (H, W, 3) RGB, resized if the recipe says so.
         reference: the ground truth at the same size, if there is one.
         given: what another tool made of it, at the same size and with the same type, where that is to be scored.
-        problem: why there is none although one was expected.
+        problem: why there is none although one was expected, or what is to be said of it.
         bytes_in: size of the source file.
         read_ms, decode_ms: time taken for source and reference together.
     """
@@ -130,10 +132,12 @@ class Stages:
                 if self._recipe.format == "same":
                     codecs.check_kept(image)
             pixels = self._sized(codecs.model_input(image))
-            reference = None
+            reference = note = None
             if sharp is not None:
                 try:
-                    reference = self._sized(codecs.model_input(self._decode(task, index, row, sharp)))
+                    truth = self._decode(task, index, row, sharp)
+                    reference = self._sized(_as_stored(truth, image))
+                    note = _colours(image, truth)
                 except ImageError as error:
                     problem = Problem(error.kind, f"the reference cannot be decoded: {error}")
             if reference is not None and reference.shape != pixels.shape:
@@ -144,7 +148,8 @@ class Stages:
                 )
                 reference = None
             self._insist_on_scores(problem)
-            given = self._given(task, index, row, made, pixels) if made is not None else None
+            problem = problem or note
+            given = self._given(task, index, row, made, image, pixels) if made is not None else None
         return Loaded(
             image, pixels, reference, given, problem, file.nbytes, reading.milliseconds, decoding.milliseconds
         )
@@ -296,10 +301,12 @@ class Stages:
         except ImageError as error:
             raise ImageError(error.kind, f"the restored image cannot be read: {error}") from error
 
-    def _given(self, task: Task, index: int, row: PlanRow, made: Fetched, pixels: Pixels) -> Pixels:
+    def _given(
+        self, task: Task, index: int, row: PlanRow, made: Fetched, image: codecs.Image, pixels: Pixels
+    ) -> Pixels:
         """Return what another tool made of an image, fit to be compared with it."""
         try:
-            given = self._sized(codecs.model_input(self._decode(task, index, row, made)))
+            given = self._sized(_as_stored(self._decode(task, index, row, made), image))
         except ImageError as error:
             raise ImageError(error.kind, f"the restored image cannot be decoded: {error}") from error
         if given.shape != pixels.shape:
@@ -318,6 +325,24 @@ class Stages:
             if error.kind is not ErrorKind.NOT_FOUND:
                 return None, Problem(error.kind, f"the reference cannot be read: {error}")
         return None, Problem(ErrorKind.REFERENCE_MISSING, f"there is no reference {redact(row.reference)}; not scored")
+
+
+def _as_stored(other: codecs.Image, image: codecs.Image) -> Pixels:
+    """Return another file's pixels turned as the image's are stored, so that both show the same way up."""
+    orientations = orientation_of(other.metadata), orientation_of(image.metadata)
+    return turned(codecs.model_input(other), *orientations)
+
+
+def _colours(image: codecs.Image, truth: codecs.Image) -> Problem | None:
+    """Tell of colour profiles that differ: scores compare the values as they are stored."""
+    names = [profile_name(one.metadata.icc) for one in (image, truth)]
+    if names[0] == names[1]:
+        return None
+    return Problem(
+        ErrorKind.REFERENCE_COLOURS,
+        f"the image's colours are {names[0] or 'of another profile'}, the reference's "
+        f"{names[1] or 'of another profile'}; scored as the values stand",
+    )
 
 
 def _shape(image: codecs.Image) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class WebFolder:
                 size = answer.content_length
                 if max_bytes is not None and size is not None and size > max_bytes:
                     raise ImageError(ErrorKind.TOO_LARGE, f"{name} has {size} bytes; at most {max_bytes} are read")
-                data = await answer.read()
+                data = await _body(answer, max_bytes, name)
                 etag = answer.headers.get("ETag")
                 headers = {name.lower(): value for name, value in answer.headers.items()}
             entry = Entry(key, len(data), etag.strip('"') if etag else None)
@@ -140,6 +140,20 @@ class WebFolder:
             # The chain is cut: the client's messages hold the whole address with its signature.
             raise _web_fault(error.cause if isinstance(error, AloneError) else error, name) from None
         return result
+
+
+async def _body(answer: Any, max_bytes: int | None, name: str) -> bytes:
+    """Return the body; one whose length is not told is read to the limit and no further."""
+    if max_bytes is None or answer.content_length is not None:
+        whole: bytes = await answer.read()
+        return whole
+    pieces, size = [], 0
+    async for piece in answer.content.iter_chunked(1 << 16):
+        size += len(piece)
+        if size > max_bytes:
+            raise ImageError(ErrorKind.TOO_LARGE, f"{name} has more than {max_bytes} bytes, which are the most read")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def _nothing_else_is_known() -> bool:

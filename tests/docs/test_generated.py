@@ -37,6 +37,7 @@ KINDS = {
     "too_large": "more pixels than `--max-pixels`",
     "changed": "the source is not the one that was planned",
     "reference_missing": "there is no reference: restored, but not scored; left out of an evaluation (`skipped`)",
+    "reference_colours": "image and reference have different colour profiles: restored, and scored as the values stand",
     "reference_size": "the reference has another size: restored, but not scored; `failed` in an evaluation",
     "out_of_memory": "not even the smallest tiles fit, or a worker was killed for want of memory though it was alone",
     "device": "the device failed on this image",

@@ -119,3 +119,30 @@ def icc_space(profile: bytes) -> str:
     if len(profile) < 132 or profile[36:40] != b"acsp":
         return ""
     return profile[16:20].decode("latin-1").strip()
+
+
+def profile_name(profile: bytes) -> str:
+    """Return how a profile calls itself; `sRGB` for none and for each that begins so, empty for what is no profile."""
+    if not profile:
+        return "sRGB"
+    if not icc_space(profile):
+        return ""
+    (count,) = struct.unpack_from(">I", profile, 128)
+    for entry in range(min(count, 100)):
+        if 132 + 12 * entry + 12 > len(profile):
+            break
+        tag, offset, size = struct.unpack_from(">4sII", profile, 132 + 12 * entry)
+        if tag == b"desc":
+            text = _described(profile[offset : offset + size])
+            return "sRGB" if text.lower().startswith("srgb") else text
+    return ""
+
+
+def _described(body: bytes) -> str:
+    """Return the text of a tag of type `desc` (ICC.1:2001, 6.5.17) or `mluc` (ICC.1:2022, 10.15)."""
+    if body.startswith(b"desc") and len(body) > 12:
+        return body[12 : 12 + int.from_bytes(body[8:12], "big")].rstrip(b"\0").decode("latin-1")
+    if body.startswith(b"mluc") and len(body) >= 28:
+        size, offset = struct.unpack_from(">II", body, 20)
+        return body[offset : offset + size].decode("utf-16-be", "replace")
+    return ""

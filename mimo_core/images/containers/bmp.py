@@ -4,6 +4,7 @@ import struct
 from functools import partial
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -152,7 +153,7 @@ def _read_direct(
     stride = (width * bits + 31) // 32 * 4
     packed = np.frombuffer(data, np.uint8, stride * height, offset).reshape(height, stride)
     if bits == 24:
-        return _rows(packed[:, : width * 3].reshape(height, width, 3)[:, :, ::-1], top_down)
+        return cv2.cvtColor(_rows(packed[:, : width * 3].reshape(height, width, 3), top_down), cv2.COLOR_BGR2RGB)
     words = packed.view("<u2" if bits == 16 else "<u4")[:, :width].astype(np.uint32)
     planes = []
     for mask in masks if masks[3] else masks[:3]:

@@ -100,7 +100,8 @@ def _scan(data: bytes) -> _Scanned:
         applied = 0xE0 <= marker <= 0xEF or marker == _COMMENT
         if applied and found.scans == 0:
             found.applied.append((marker, body))
-        if not applied or body.startswith((_JFIF, _ADOBE)):
+        # What is neither is left of a broken segment.
+        if 0xC0 <= marker <= 0xDF or (applied and body.startswith((_JFIF, _ADOBE))):
             found.needed.append(data[position - 2 : position + length])
         position += length
         if marker == _SOS:
