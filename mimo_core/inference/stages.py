@@ -28,7 +28,7 @@ from mimo_core.metrics.scorer import Scorer
 from mimo_core.runs.plan import PlanRow
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record, now
-from mimo_core.storage import Store, read_url, redact
+from mimo_core.storage import Store, is_local, read_url, redact
 
 if TYPE_CHECKING:
     from mimo_core.metrics.fid.extractor import FeatureExtractor
@@ -53,6 +53,7 @@ class Loaded:
         given: what another tool made of it, at the same size and with the same type, where that is to be scored.
         problem: why there is none although one was expected, or what is to be said of it.
         bytes_in: size of the source file.
+        modified_ns: when it was modified last, where it lies on a local disk.
         read_ms, decode_ms: time taken for source and reference together.
     """
 
@@ -62,6 +63,7 @@ class Loaded:
     given: Pixels | None
     problem: Problem | None
     bytes_in: int
+    modified_ns: int | None
     read_ms: float
     decode_ms: float
 
@@ -150,9 +152,8 @@ class Stages:
             self._insist_on_scores(problem)
             problem = problem or note
             given = self._given(task, index, row, made, image, pixels) if made is not None else None
-        return Loaded(
-            image, pixels, reference, given, problem, file.nbytes, reading.milliseconds, decoding.milliseconds
-        )
+        times = reading.milliseconds, decoding.milliseconds
+        return Loaded(image, pixels, reference, given, problem, file.nbytes, _modified(row.source, file), *times)
 
     def infer(
         self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
@@ -215,7 +216,7 @@ class Stages:
             data = codecs.encode(result, container, quality=self._recipe.quality)
         with self._board.stage("write", task.shard, {index: row.key}) as writing:
             try:
-                self._output.write(row.output, data)
+                self._output.write(row.output, data, modified_ns=loaded.modified_ns)
             except ImageError as error:
                 raise ImageError(ErrorKind.WRITE, str(error)) from error
             digest = hashlib.sha256(data).hexdigest()
@@ -325,6 +326,12 @@ class Stages:
             if error.kind is not ErrorKind.NOT_FOUND:
                 return None, Problem(error.kind, f"the reference cannot be read: {error}")
         return None, Problem(ErrorKind.REFERENCE_MISSING, f"there is no reference {redact(row.reference)}; not scored")
+
+
+def _modified(source: str, file: Fetched) -> int | None:
+    """Return the time of modification, which is what the version of a local file is."""
+    version = file.entry.version
+    return int(version) if version is not None and is_local(source) else None
 
 
 def _as_stored(other: codecs.Image, image: codecs.Image) -> Pixels:

@@ -165,13 +165,14 @@ class LocalFolder:
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
-    def write(self, key: str, data: Data, mode: int = 0o666) -> Entry:
+    def write(self, key: str, data: Data, mode: int = 0o666, modified_ns: int | None = None) -> Entry:
         """Replace the file of `key` at once: readers see the old or the new bytes, whatever dies in between.
 
-        `mode` are the permissions of the file, less those that the umask takes.
+        `mode` are the permissions of the file, less those that the umask takes; `modified_ns` is its time of
+        modification, where that is not now.
         """
         path = self._path(key)
-        status = self._placing(path, data, lambda temporary: os.replace(temporary, path), mode)
+        status = self._placing(path, data, lambda temporary: os.replace(temporary, path), mode, modified_ns)
         return entry_of(key, status)
 
     def create(self, key: str, data: Data) -> bool:
@@ -185,7 +186,14 @@ class LocalFolder:
             return False
         return True
 
-    def _placing(self, path: str, data: Data, place: Callable[[str], object], mode: int = 0o666) -> os.stat_result:
+    def _placing(
+        self,
+        path: str,
+        data: Data,
+        place: Callable[[str], object],
+        mode: int = 0o666,
+        modified_ns: int | None = None,
+    ) -> os.stat_result:
         def act() -> os.stat_result:
             base = self.root
             # A second pass is needed where the folder is not there yet or lies on another device; later ones where
@@ -200,6 +208,10 @@ class LocalFolder:
                             rest = rest[file.write(rest) :]
                         os.fsync(file.fileno())
                         place(temporary)
+                        if modified_ns is not None:
+                            # Not every file system takes a time, and none is lost for it.
+                            with suppress(OSError):
+                                os.utime(file.fileno(), ns=(modified_ns, modified_ns))
                         status = os.fstat(file.fileno())
                 except FileNotFoundError:
                     os.makedirs(os.path.dirname(path), exist_ok=True)

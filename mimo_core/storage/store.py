@@ -145,13 +145,14 @@ class Store:
         """
         return self._backend.entries(check_key(folder) if folder else "", recursive, folders, start_after)
 
-    def write(self, key: str, data: Data, *, private: bool = False) -> Entry:
+    def write(self, key: str, data: Data, *, private: bool = False, modified_ns: int | None = None) -> Entry:
         """Write a file at once and return its size and version: readers see the old or the new bytes, never a part.
 
         A `private` one is for its owner alone on a local disk (mode 0600); elsewhere that is for whoever gives rights.
+        `modified_ns` is its time of modification, in nanoseconds since the epoch; buckets have only their own.
         """
-        if private and isinstance(self._backend, LocalFolder):
-            return self._backend.write(check_key(key), data, 0o600)
+        if isinstance(self._backend, LocalFolder):
+            return self._backend.write(check_key(key), data, 0o600 if private else 0o666, modified_ns)
         return self._backend.write(check_key(key), data)
 
     def create(self, key: str, data: Data) -> bool:

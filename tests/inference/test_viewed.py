@@ -1,6 +1,7 @@
 """Scores compare what a viewer shows: images and references the same way up; differing profiles are told."""
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,3 +59,11 @@ def test_colour_profiles_that_differ_are_told_and_scored(tmp_path: Path) -> None
     assert "the reference's sRGB" in (record.error or "")
     assert done.records["b.png"].error_kind is None
     assert Statistics.of(done.records.values()).notes == {"reference_colours": 1}
+
+
+def test_a_restored_file_has_the_time_of_its_source(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Pillow.fromarray(scene()).save(tmp_path / "in" / "a.png")
+    os.utime(tmp_path / "in" / "a.png", ns=(10**18, 10**18))
+    run(tmp_path / "in", tmp_path / "out", engine="identity")
+    assert (tmp_path / "out" / "images" / "a.png").stat().st_mtime_ns == 10**18
