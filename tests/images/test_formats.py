@@ -166,7 +166,10 @@ def test_tiffs_of_many_kinds(options: dict[str, Any], pixels: Any) -> None:
 def test_depths_that_arrays_do_not_have_take_the_whole_range(bits: int) -> None:
     most = (1 << bits) - 1
     levels = (np.arange(16 * 16).reshape(16, 16) % (most + 1)).astype(np.uint8 if bits < 9 else np.uint16)
-    data = with_tifffile(levels if bits > 1 else levels.astype(bool), photometric="minisblack", **bits_of(bits))
+    try:
+        data = with_tifffile(levels if bits > 1 else levels.astype(bool), photometric="minisblack", **bits_of(bits))
+    except NotImplementedError:
+        pytest.skip("this version of imagecodecs (Python 3.10) writes no such depth")
     pixels = decode(data).pixels[:, :, 0]
     whole = 255 if bits < 9 else 65535
     assert np.abs(pixels - levels * (whole / most)).max() <= 0.5
