@@ -82,3 +82,8 @@ def invalid_option(error: Mapping[str, Any], label: str) -> str:
         return f"{label}: expected {error['ctx']['expected'].replace(chr(39), '')}, found {error['input']!r}"
     text = str(error.get("ctx", {}).get("error") or error["msg"])
     return f"{label}: {text[0].lower() + text[1:]}" + ("" if "found" in text else f", found {error['input']!r}")
+
+
+def most_first(counted: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return what was counted, the most frequent first, and by name where that is equal."""
+    return sorted(counted.items(), key=lambda one: (-one[1], one[0]))

@@ -2,6 +2,8 @@
 
 import functools
 import io
+import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,18 @@ def with_tifffile(pixels: npt.NDArray[Any], **options: Any) -> bytes:
 def opened(data: bytes) -> Pillow.Image:
     """The file as Pillow sees it, before it decodes: then it turns TIFFs upright and forgets their orientation."""
     return Pillow.open(io.BytesIO(data))
+
+
+def png_of(header: tuple[int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG of (width, height, bits, colour type) with these filtered rows and further chunks before them."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    width, height, bits, colour = header
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))]
+    parts += [chunk(kind, body) for kind, body in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
 
 
 @functools.cache

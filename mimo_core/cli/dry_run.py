@@ -30,7 +30,7 @@ def print_dry_run(config: RunConfig) -> int:
         if config.reference is not None or listed.unseen:
             console.print(_references(listed), markup=False)
         if listed.aside:
-            console.print(describe(dict(listed.aside)), markup=False)
+            console.print(describe(listed.aside), markup=False)
     for name, value in would.recipe.model_dump().items():
         console.print(f"{name:>16}: {show_choice(name, value)}", markup=False)
     console.print("automatic choices are those for this machine; a cluster's nodes decide for themselves", markup=False)

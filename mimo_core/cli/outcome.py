@@ -13,7 +13,7 @@ from mimo_core.images.scales import FULL
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.statistics import STAGES, Mean, Statistics
-from mimo_core.wording import count, duration, significant, size
+from mimo_core.wording import count, duration, most_first, significant, size
 
 
 def print_outcome(outcome: Outcome, config: RunConfig) -> None:
@@ -67,15 +67,11 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         what = "scored across colour profiles" if kind == ErrorKind.REFERENCE_COLOURS else what
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
     if outcome.plan.aside:
-        console.print(f"note: {describe(dict(outcome.plan.aside))}", markup=False)
+        console.print(f"note: {describe(outcome.plan.aside)}", markup=False)
     if statistics.lost:
-        told = ", ".join(f"{what} ({count(number, 'image')})" for what, number in _most_first(statistics.lost))
+        told = ", ".join(f"{what} ({count(number, 'image')})" for what, number in most_first(statistics.lost))
         console.print(f"note: not carried over into the outputs: {told}; see the records' column `lost`", markup=False)
     _print_first_failures(console, statistics)
-
-
-def _most_first(counted: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(counted.items(), key=lambda one: (-one[1], one[0]))
 
 
 def _counts(statistics: Statistics) -> str:

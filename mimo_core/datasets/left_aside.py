@@ -1,10 +1,11 @@
 """Which files of a folder are images by name, which are leftovers of a system, and a count of the others."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from mimo_core.images.extensions import IMAGE_EXTENSIONS
 from mimo_core.storage.names import extension
-from mimo_core.wording import count
+from mimo_core.wording import count, most_first
 
 LEFTOVER_FOLDERS = frozenset(
     ("@eaDir", ".thumbnails", ".Trashes", ".Trash", "$RECYCLE.BIN", "__MACOSX", ".Spotlight-V100", ".git")
@@ -44,10 +45,10 @@ class LeftAside:
         self.counted[kind if kind in self.counted or len(self.counted) < _MOST_KINDS else _OTHERS] += 1
 
 
-def describe(counted: dict[str, int]) -> str:
+def describe(counted: Mapping[str, int]) -> str:
     """Return a count in words, the most frequent first: `12 .mov, 3 .txt`."""
-    most_first = sorted(counted.items(), key=lambda one: (-one[1], one[0]))
-    shown = [f"{number:,} {kind}" for kind, number in most_first[:8]]
-    if rest := sum(number for _, number in most_first[8:]):
+    ordered = most_first(counted)
+    shown = [f"{number:,} {kind}" for kind, number in ordered[:8]]
+    if rest := sum(number for _, number in ordered[8:]):
         shown.append(f"{rest:,} of other kinds")
     return f"{count(sum(counted.values()), 'file')} left aside, not images by name: {', '.join(shown)}"

@@ -33,13 +33,19 @@ class OutputNames:
             raise UsageError(f"unknown output format {self.output_format!r}: same, {', '.join(EXTENSIONS)}")
 
     @property
-    def may_meet(self) -> bool:
-        """Whether two distinct keys may want the same output, and `distinct` names settle it."""
+    def settles(self) -> bool:
+        """Whether keys that want the same output get `distinct` names; else they are refused."""
         return self.output_format != "same"
+
+    def may_meet(self, output: str) -> bool:
+        """Return whether two distinct keys may want this output."""
+        return self.settles or (
+            output.endswith(LOSSLESS) and extension(output.removesuffix(LOSSLESS)).lower() in READ_ONLY
+        )
 
     def changes(self, key: str) -> bool:
         """Return whether the output's extension differs from the key's."""
-        if not self.may_meet:
+        if not self.settles:
             return extension(key).lower() in READ_ONLY
         return extension(key).lower() not in EXTENSIONS[self.output_format]
 
@@ -53,7 +59,7 @@ class OutputNames:
 
         if not self.changes(key):
             return f"{FOLDER}/{key}"
-        if not self.may_meet:
+        if not self.settles:
             return f"{FOLDER}/{key}{LOSSLESS}"
         old = extension(key)
         # Only what is known to be an image's extension gives way: of `scan.2024` nothing is taken.

@@ -118,11 +118,9 @@ class _Writer:
         self._names = names
         self._progress = progress
         self._keys = KeyHashes()
-        # Outputs with changed extensions may meet; where none changes, distinct keys have distinct outputs.
-        self._outputs = KeyHashes() if names.may_meet else None
-        self._taken = taken if names.may_meet else None
-        # In the format `same` only an added extension can meet another key.
-        self._added: dict[str, str] = {}
+        # Only outputs with changed extensions may meet; others are as distinct as their keys.
+        self._outputs = KeyHashes()
+        self._taken = taken
         self._digests: list[bytes] = []
         self._bytes = 0
         self._references = plan.references
@@ -151,10 +149,8 @@ class _Writer:
             check_key(entry.key)
             output = self._names.preferred(entry.key)
             self._keys.add(entry.key)
-            if self._outputs is not None:
+            if self._names.may_meet(output):
                 self._outputs.add(output)
-            elif self._names.changes(entry.key):
-                self._added[output] = entry.key
             self.images += 1
             self._bytes += entry.size or 0
             self._references = self._references or entry.reference is not None
@@ -212,9 +208,6 @@ class _Writer:
 
     def _settle_outputs(self) -> None:
         """Give other names to those that would write the same output, or refuse."""
-        if self._outputs is None:
-            self._refuse_added_meeting()
-            return
         suspects = self._outputs.repeated(self._taken)
         if not suspects:
             return
@@ -228,6 +221,8 @@ class _Writer:
         for output, claims in wanted.items():
             if len(claims) == 1 and output not in old:
                 continue
+            if not self._names.settles:
+                raise _same_output(claims[0][1].key, old.get(output) or claims[1][1].key, output)
             for number, row in claims:
                 if output in old or self._names.changes(row.key):
                     renamed.setdefault(number, {})[row.key] = self._names.distinct(row.key)
@@ -237,17 +232,6 @@ class _Writer:
                 replace(row, output=outputs.get(row.key, row.output)) for row in read_shard(self._plan.store, number)
             ]
             self._digests[number - self._plan.num_shards] = write_shard(self._plan.store, number, rows)
-
-    def _refuse_added_meeting(self) -> None:
-        """Refuse a key that is what another's output adds its extension to: `a.gif.png` beside `a.gif`."""
-        keys = {output.partition("/")[2]: key for output, key in self._added.items()}
-        everywhere = range(self._plan.num_shards + len(self._digests))
-        if not self._keys.intersects(frozenset(map(KeyHashes.hash, keys))) and not self._plan.num_shards:
-            return
-        for rows in read_ahead(self._plan.store, everywhere if keys else range(0), _THREADS):
-            for row in rows:
-                if row.key in keys:
-                    raise _same_output(keys[row.key], row.key, row.output)
 
     def _earlier_outputs(self, suspects: frozenset[int]) -> dict[str, str]:
         if self._taken is None:
@@ -260,7 +244,7 @@ class _Writer:
         moved = {key for outputs in renamed.values() for key in outputs}
         hashes = frozenset(KeyHashes.hash(output) for output in new_names)
         everywhere = range(self._plan.num_shards + len(self._digests))
-        numbers = everywhere if self._outputs is None or self._outputs.intersects(hashes, self._taken) else range(0)
+        numbers = everywhere if self._outputs.intersects(hashes, self._taken) else range(0)
         for rows in read_ahead(self._plan.store, numbers, _THREADS):
             for row in rows:
                 if row.output in new_names and row.key not in moved:

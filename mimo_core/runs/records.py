@@ -71,7 +71,11 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("psnr_realblur", _REAL, "PSNR as RealBlur has it: after matching intensity and position; null if it cannot be"),
     ("ssim_realblur", _REAL, "SSIM likewise; also null below 11 pixels"),
     ("batch", _INT, "images that were computed together with it, itself included"),
-    ("output_format", _TEXT, "what was written: jpg, png, webp, tiff, bmp or pnm; by content, whatever the name"),
+    (
+        "output_format",
+        _TEXT,
+        "what was written: jpg, png, webp, tiff, bmp, pnm, jp2, avif, heif or jxl",
+    ),
     ("lost", _TEXT, "what the source holds and the output does not, separated by commas; null where nothing is"),
 )
 

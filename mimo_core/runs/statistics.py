@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mimo_core.wording import count
+from mimo_core.wording import count, most_first
 
 if TYPE_CHECKING:
     from mimo_core.runs.record import Record
@@ -158,8 +158,7 @@ class Statistics:
 
     def scales_taken(self) -> str:
         """Return how many images took which passes, in words; the most frequent ones first."""
-        most_first = sorted(self.scales.items(), key=lambda one: -one[1])
-        return ", ".join(f"{count(number, 'image')} at {scales}" for scales, number in most_first)
+        return ", ".join(f"{count(number, 'image')} at {scales}" for scales, number in most_first(self.scales))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for JSON; absent values are left out."""

@@ -4,7 +4,6 @@
 # ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH114, PTH116, PTH120, PTH123
 
 import errno
-import fcntl
 import os
 import random
 import shutil
@@ -19,13 +18,11 @@ from mimo_core.errors import ErrorKind, ImageError, SystemFailure
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries, is_transient_os_error, read_fault, write_fault
 from mimo_core.storage.names import TEMPORARY
+from mimo_core.storage.placing import link, lock, sync_folder, unlink_unused
 from mimo_core.storage.regular import entry_of, open_regular, refuse_larger
 
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
-
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-
 
 # How often a write is begun anew that somebody who tidies up has swept away.
 _TURNS = 40
@@ -181,7 +178,7 @@ class LocalFolder:
         if os.path.lexists(path):
             return False
         try:
-            self._placing(path, data, lambda temporary: _link(temporary, path, data))
+            self._placing(path, data, lambda temporary: link(temporary, path, data))
         except FileExistsError:
             return False
         return True
@@ -224,7 +221,7 @@ class LocalFolder:
                 finally:
                     with suppress(OSError):
                         os.unlink(temporary)
-                _sync_folder(os.path.dirname(path))
+                sync_folder(os.path.dirname(path))
                 return status
             raise ImageError(ErrorKind.WRITE, f"{path}: its folder is removed again and again while it is written")
 
@@ -260,7 +257,7 @@ class LocalFolder:
             if is_transient_os_error(error) or isinstance(error, FileNotFoundError):
                 raise
             raise write_fault(error, self.root, whole_store=True) from None
-        _lock(descriptor)
+        lock(descriptor)
         return descriptor
 
     def delete(self, key: str) -> None:
@@ -311,7 +308,7 @@ class LocalFolder:
                     for item in found:
                         with suppress(FileNotFoundError):
                             age = now - item.stat(follow_symlinks=False).st_mtime
-                            removed += age >= older_than_s and _unlink_unused(item.path)
+                            removed += age >= older_than_s and unlink_unused(item.path)
                 with suppress(OSError):
                     os.rmdir(folder)
             except (FileNotFoundError, NotADirectoryError):
@@ -355,53 +352,3 @@ def _unlistable(path: str, error: OSError) -> SystemFailure:
     if isinstance(error, PermissionError):
         return SystemFailure(ErrorKind.NO_PERMISSION, f"{path}: no permission to list this folder")
     return SystemFailure(ErrorKind.STORAGE, f"{path} cannot be listed: {error.strerror or type(error).__name__}")
-
-
-def _link(temporary: str, path: str, data: Data) -> None:
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        # Over NFS a repeated request may find the link that the first one made.
-        if os.stat(temporary).st_nlink != 2:
-            raise
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        # File systems without hard links (FAT, some FUSE): exclusive still, but readers may see it half written.
-        with open(path, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _lock(descriptor: int) -> bool:
-    """Mark an unfinished file as being written; False where another process has marked it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        # Without locks on this file system a writer may lose its file, and then begins anew.
-        return True
-    return True
-
-
-def _unlink_unused(path: str) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        if not _lock(descriptor):
-            return False
-        os.unlink(path)
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _sync_folder(path: str) -> None:
-    # Makes the rename itself survive a power cut; some mounted file systems cannot, and are no worse for it.
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -185,8 +185,19 @@ def test_unknown_formats_are_refused(run: Store) -> None:
         write_plan(run, entries(["a.png"]), output_format="gif")
 
 
-STEMS = st.sampled_from(["a", "b", "a.jpg", "d/a", "A", "a.png"])
-SUFFIXES = st.sampled_from([".jpg", ".png", ".PNG", ".jpeg", ".tif", "", ".dat", ".bmp"])
+def test_an_added_extension_meets_no_other_key(tmp_path: Path) -> None:
+    plan = write_plan(Store(str(tmp_path / "one")), entries(["a.gif", "b.png"]))
+    assert outputs(plan) == {"a.gif": "images/a.gif.png", "b.png": "images/b.png"}
+    for first, second in (("a.gif", "a.gif.png"), ("a.gif.png", "a.gif")):
+        with pytest.raises(UsageError, match=r"would both write 'images/a\.gif\.png'"):
+            write_plan(Store(str(tmp_path / f"both-{first}")), entries([first, second]))
+        begun = write_plan(Store(str(tmp_path / f"begun-{first}")), entries([first]))
+        with pytest.raises(UsageError, match=r"would both write 'images/a\.gif\.png'"):
+            extend(begun, entries([second]))
+
+
+STEMS = st.sampled_from(["a", "b", "a.gif", "a.jpg", "d/a", "A", "a.png"])
+SUFFIXES = st.sampled_from([".jpg", ".gif", ".png", ".PNG", ".jpeg", ".tif", "", ".dat", ".bmp"])
 KEYS = st.lists(st.builds(str.__add__, STEMS, SUFFIXES), min_size=1, max_size=9, unique=True)
 
 
@@ -221,7 +232,10 @@ def test_no_two_images_ever_share_an_output(
 def test_what_an_extension_is() -> None:
     names = {"a.png": ".png", "a": "", ".png": "", "..png": "", "a.b/c": "", "a.tar.GZ": ".GZ", "d/.x.png": ".png"}
     assert {name: extension(name) for name in names} == names
-    assert not OutputNames("same").may_meet
+    same = OutputNames("same")
+    assert [name for name in ("images/a.png", "images/a.gif", "images/a.gif.png") if same.may_meet(name)] == [
+        "images/a.gif.png"
+    ]
 
 
 # -- extending --------------------------------------------------------------------------------------------------------

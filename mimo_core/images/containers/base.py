@@ -108,6 +108,12 @@ def boxes(data: bytes, position: int, end: int, container: str) -> Iterator[tupl
         position = stop
 
 
+def printable(kind: bytes) -> str:
+    """Return the type of a chunk or box as messages show it: in hexadecimal where it is not all letters and digits."""
+    text = kind.rstrip(b" ")
+    return text.decode("ascii") if text.isalnum() else kind.hex()
+
+
 def check_size(container: str, width: int, height: int) -> None:
     """Refuse images without pixels."""
     if width < 1 or height < 1:

@@ -16,6 +16,7 @@ from mimo_core.images.containers.base import (
     Metadata,
     boxes,
     check_size,
+    printable,
     truncated,
     unpack,
     unsupported,
@@ -93,7 +94,7 @@ def _metadata(data: bytes, found: list[tuple[bytes, int, int]]) -> tuple[Metadat
         elif kind == b"uuid" and data[begin : begin + 16] == _XMP:
             xmp = xmp or data[begin + 16 : end]
         elif kind not in (b"jP  ", b"ftyp", b"jp2c", b"free"):
-            lost.append(f"the box {kind.decode('latin-1').strip()}")
+            lost.append(f"the box {printable(kind)}")
     if max(len(exif), len(icc), len(xmp)) > MAX_METADATA:
         return Metadata(), [*lost, "a large profile or packet"]
     return Metadata(exif, icc, xmp), lost

@@ -1,6 +1,6 @@
 """AVIF, HEIF and JPEG XL, by Pillow and its plug-ins; samples of more than 8 bits by the libraries below them.
 
-They come with `pip install 'mimo-restore[formats]'`. What the decoders of a format turn upright stays as they give it.
+They come with the extra `formats`. What the decoders of a format turn upright stays as they give it.
 """
 
 import importlib
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NAMES = {"avif": "AVIF", "heif": "HEIF", "jxl": "JPEG XL"}
 _PILLOW = {"avif": "AVIF", "heif": "HEIF", "jxl": "JXL"}
 _PLUGINS = {"heif": "pillow_heif", "jxl": "pillow_jxl"}
+_PACKAGES = {"avif": "'pillow>=11.3'", "heif": "pillow-heif", "jxl": "pillow-jxl-plugin"}
 _QUALITY = 95
 
 
@@ -39,7 +40,7 @@ def prepare(container: str) -> Any:
     except ImportError:
         supported = False
     if not supported:
-        raise unsupported(f"the format {NAMES[container]} without its library", "pip install 'mimo-restore[formats]'")
+        raise unsupported(f"the format {NAMES[container]} without its library", f"pip install {_PACKAGES[container]}")
     return pillow
 
 

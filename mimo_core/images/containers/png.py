@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from mimo_core.images.containers.base import MAX_METADATA, Header, Metadata, check_size, truncated, unpack, unsupported
+from mimo_core.images.containers.base import (
+    MAX_METADATA,
+    Header,
+    Metadata,
+    check_size,
+    printable,
+    truncated,
+    unpack,
+    unsupported,
+)
 from mimo_core.images.containers.opencv import read_with_opencv
 
 NAME = "PNG"
@@ -90,11 +99,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         kind = data[position + 4 : position + 8]
         end = position + 12 + length
         if end > len(data):
-            raise truncated(NAME, f"chunk {_printable(kind)} at byte {position} reaches beyond the end")
+            raise truncated(NAME, f"chunk {printable(kind)} at byte {position} reaches beyond the end")
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             (stored,) = unpack(">I", data, end - 4, NAME)
             if zlib.crc32(view[position + 4 : end - 4]) != stored:
-                raise truncated(NAME, f"chunk {_printable(kind)} at byte {position} does not match its checksum")
+                raise truncated(NAME, f"chunk {printable(kind)} at byte {position} does not match its checksum")
         if kind == b"IEND":
             return
         yield kind, position + 8, length
@@ -133,7 +142,7 @@ def _metadata(chunks: list[tuple[bytes, bytes]], form: tuple[int, int]) -> tuple
         elif _is_kept(kind, form):
             kept.append((kind, body))
         else:
-            lost.append(f"the chunk {_printable(kind)}")
+            lost.append(f"the chunk {printable(kind)}")
     if sum(len(body) for _, body in kept) > MAX_METADATA:
         kept, lost = [], [*lost, "text chunks"]
     return Metadata(exif, icc, xmp, dpi, tuple(kept)), tuple(dict.fromkeys(lost))
@@ -184,7 +193,3 @@ def embed(data: bytes, metadata: Metadata) -> bytes:
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _printable(kind: bytes) -> str:
-    return kind.decode("ascii", "replace") if kind.isalpha() else kind.hex()

@@ -41,7 +41,7 @@ def _library() -> Any:
     try:
         import rawpy
     except ImportError:
-        raise unsupported("camera raw without its library", "pip install 'mimo-restore[formats]'") from None
+        raise unsupported("camera raw without its library", "pip install rawpy") from None
     return rawpy
 
 

@@ -3,7 +3,16 @@
 import struct
 from functools import partial
 
-from mimo_core.images.containers.base import MAX_METADATA, Header, Metadata, check_size, truncated, unpack, unsupported
+from mimo_core.images.containers.base import (
+    MAX_METADATA,
+    Header,
+    Metadata,
+    check_size,
+    printable,
+    truncated,
+    unpack,
+    unsupported,
+)
 from mimo_core.images.containers.opencv import read_with_opencv
 
 NAME = "WebP"
@@ -30,7 +39,7 @@ def inspect(data: bytes) -> Header:
         elif kind in (b"EXIF", b"ICCP", b"XMP ") and length <= MAX_METADATA:
             found.setdefault(kind, data[start : start + length])
         elif kind not in (b"VP8X", b"ALPH"):
-            lost.append(f"the chunk {kind.decode('ascii', 'replace').strip()}")
+            lost.append(f"the chunk {printable(kind)}")
     if size is None:
         raise truncated(NAME, "it holds no image data")
     check_size(NAME, *size)
