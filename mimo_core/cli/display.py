@@ -13,6 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from mimo_core.cli.streams import plain
 from mimo_core.cli.terminal import Terminal
 from mimo_core.inference.progress import RunProgress
 from mimo_core.wording import count, duration, significant
@@ -89,7 +90,7 @@ def progress_line(progress: RunProgress) -> str:
     left = "" if progress.seconds_left is None else f", {duration(math.ceil(progress.seconds_left))} left"
     return (
         f"{counts}, {significant(progress.rate_now)} images/s now, {significant(progress.rate_run)} over the run"
-        f"{left}, {count(progress.workers, 'worker')}"
+        f"{left}, {count(progress.workers, 'worker')}{', ' * bool(progress.within)}{progress.within}"
     )
 
 
@@ -101,6 +102,8 @@ def bar(progress: RunProgress, width: int) -> Table:
     if progress.done < progress.total:
         if progress.seconds_left is not None:
             parts.append(f"{duration(math.ceil(progress.seconds_left))} left")
+        if progress.within:
+            parts.append(plain(progress.within))
         parts += [f"{significant(progress.rate_now)} images/s", count(progress.workers, "worker")]
     while len(parts) > 1 and _SHORTEST_BAR + 1 + len(", ".join(parts)) > width:
         parts.pop()

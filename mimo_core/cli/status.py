@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.markup import escape
@@ -90,7 +91,7 @@ def _counted(number: int, kinds: dict[str, int]) -> str:
     return f"{number} ({told})" if told else str(number)
 
 
-def _live(progress: dict[str, float]) -> list[tuple[str, str]]:
+def _live(progress: dict[str, Any]) -> list[tuple[str, str]]:
     if not progress.get("total"):
         return []
     rows = [
@@ -98,6 +99,8 @@ def _live(progress: dict[str, float]) -> list[tuple[str, str]]:
         ("speed", f"{progress['rate_now']:.3g} images/s now, {progress['rate_run']:.3g} over the run"),
         ("workers", f"{progress['workers']:.0f}"),
     ]
+    if progress.get("within"):
+        rows.append(("at work on", escape(progress["within"])))
     if progress.get("seconds_left") is not None:
         rows.append(("time left", duration(math.ceil(progress["seconds_left"]))))
     return rows

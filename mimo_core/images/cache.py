@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 
 from mimo_core.errors import UsageError
 from mimo_core.images.codecs import Image, decode
@@ -34,15 +35,15 @@ class DecodedImages:
 
     def put(self, url: str, version: str | None, image: Image) -> None:
         """Keep an image, whose pixels nobody may change from here on."""
-        size = image.pixels.nbytes
+        size = image.nbytes
         if version is None or size > self._limit:
             return
         with self._lock:
             old = self._kept.pop((url, version), None)
-            self._bytes += size - (old.pixels.nbytes if old is not None else 0)
+            self._bytes += size - (old.nbytes if old is not None else 0)
             self._kept[url, version] = image
             while self._bytes > self._limit:
-                self._bytes -= self._kept.popitem(last=False)[1].pixels.nbytes
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +79,14 @@ class ImageFiles:
     Args:
         max_pixels: more are refused.
         kept: where decoded images are kept; None keeps none.
+        pages: of a file that has several, all, or the first alone.
     """
 
-    def __init__(self, max_pixels: int, kept: DecodedImages | None = None) -> None:
+    def __init__(
+        self, max_pixels: int, kept: DecodedImages | None = None, *, pages: Literal["all", "first"] = "all"
+    ) -> None:
         self._max_pixels = max_pixels
+        self._pages = pages
         self._kept = kept
 
     def read(self, url: str) -> Fetched:
@@ -112,7 +117,7 @@ class ImageFiles:
         """
         if file.image is not None:
             return file.image
-        image = decode(file.data, max_pixels=self._max_pixels)
+        image = decode(file.data, max_pixels=self._max_pixels, pages=self._pages)
         if self._kept is not None:
             self._kept.put(file.url, file.entry.version, image)
         return image

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from mimo_core.errors import ErrorKind, ImageError, UsageError
-from mimo_core.images.containers import Metadata, embed, inspect, jpeg2000, modern
-from mimo_core.images.containers.base import truncated
+from mimo_core.images.containers import Metadata, embed, inspect, jpeg2000, modern, tiff
+from mimo_core.images.containers.base import Header, truncated
 from mimo_core.images.containers.opencv import cv_failure
 from mimo_core.images.extensions import CONTAINERS
 from mimo_core.images.fitting import fit_metadata
@@ -47,6 +47,7 @@ class Image:
         lossless: whether the container had kept the pixels exactly.
         lost: what else the file held that is not here, in words.
         alpha: a fourth channel is transparency; else a band whose meaning the file does not tell.
+        more: further pages of the file (TIFF), each without such of its own.
     """
 
     pixels: Pixels
@@ -56,6 +57,7 @@ class Image:
     lossless: bool
     lost: tuple[str, ...] = ()
     alpha: bool = True
+    more: tuple[Image, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse arrays that are no image (UsageError)."""
@@ -87,6 +89,16 @@ class Image:
         """8 or 16."""
         return 8 * int(self.pixels.dtype.itemsize)
 
+    @property
+    def pages(self) -> tuple[Image, ...]:
+        """Every page as an image of its own."""
+        return (replace(self, more=()), *self.more) if self.more else (self,)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels of all pages."""
+        return sum(page.pixels.nbytes for page in self.pages)
+
 
 def container_of(key: str) -> str:
     """Return the container that a key's extension names, to which `--format same` encodes.
@@ -102,12 +114,14 @@ def container_of(key: str) -> str:
     return container
 
 
-def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
+def decode(data: bytes, *, max_pixels: int | None = None, pages: Literal["all", "first"] = "all") -> Image:
     """Decode a whole file held in memory.
 
     Args:
         data: the file.
-        max_pixels: checked against the file's header before anything is allocated; None for `DEFAULT_MAX_PIXELS`.
+        max_pixels: of all pages together, checked against the file's header before anything is allocated; None for
+            `DEFAULT_MAX_PIXELS`.
+        pages: of a file that has several, all, or the first alone.
 
     Raises:
         ImageError: empty, not_an_image, truncated (also: damaged), unsupported (naming what), too_large or
@@ -115,9 +129,28 @@ def decode(data: bytes, *, max_pixels: int | None = None) -> Image:
     """
     header = inspect(data)
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
-    if header.width * header.height > limit:
+    first = _decode_page(header, 0, limit)
+    if pages == "first":
+        rest = ("all pages but the first",) if header.more else ()
+        return replace(first, lost=(*first.lost, *rest))
+    more: list[Image] = []
+    total = first.width * first.height
+    for number, inspect_page in enumerate(header.more, 2):
+        try:
+            more.append(_decode_page(inspect_page(), total, limit))
+        except ImageError as error:
+            raise ImageError(error.kind, f"page {number} of {len(header.more) + 1}: {error}") from error
+        total += more[-1].width * more[-1].height
+    return replace(first, more=tuple(more))
+
+
+def _decode_page(header: Header, before: int, limit: int) -> Image:
+    """Decode a page after others of so many pixels."""
+    if before + header.width * header.height > limit:
+        others = f", and {before} before them," if before else ""
         raise ImageError(
-            ErrorKind.TOO_LARGE, f"{header.width}x{header.height} pixels are more than the limit of {limit} pixels"
+            ErrorKind.TOO_LARGE,
+            f"{header.width}x{header.height} pixels{others} are more than the limit of {limit} pixels",
         )
     try:
         pixels = header.read()
@@ -143,6 +176,15 @@ def check_encodable(image: Image, container: str) -> None:
     if container not in CONTAINERS.values():
         known = ", ".join(sorted(set(CONTAINERS.values())))
         raise UsageError(f"unknown container {container!r}: choose one of {known}")
+    if image.more:
+        if container != "tiff":
+            raise ImageError(
+                ErrorKind.UNSUPPORTED,
+                f"{container} holds one page of the {len(image.pages)}: choose tiff, or the first (--pages first)",
+            )
+        for page in image.pages:
+            check_encodable(page, container)
+        return
     longest = _MAX_SIDE.get(container)
     problem = None
     if container in modern.NAMES:
@@ -173,6 +215,8 @@ def check_kept(image: Image) -> None:
 def encode(image: Image, container: str, *, quality: int | None = None) -> bytes:
     """Encode to `jpg`, `png`, `webp`, `tiff`, `bmp` or `pnm`, with the metadata that the container can hold.
 
+    An image of several pages becomes a TIFF of as many.
+
     JPEG keeps full colour resolution (4:4:4): on photographs 1 to 2 dB at the same quality for a fifth more bytes, and
     restored edges keep their colour. A WebP that was lossless stays so unless a quality is given. 16-bit images become
     8-bit in containers without 16 bits.
@@ -189,6 +233,8 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
     check_encodable(image, container)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality is 1 to 100, not {quality}")
+    if image.more:
+        return tiff.join([encode(page, container) for page in image.pages])
     pixels: Pixels = image.pixels if container in _DEEP else as_8bit(image.pixels)
     if image.channels == 4 and not _holds_fourth(image, container):
         opaque: Any = np.ascontiguousarray(pixels[:, :, :3])
@@ -212,6 +258,8 @@ def encode(image: Image, container: str, *, quality: int | None = None) -> bytes
 
 def losses(image: Image, container: str) -> tuple[str, ...]:
     """Return what of a file is not in what `encode` makes of its image, in words, without repetition."""
+    if image.more:
+        return tuple(dict.fromkeys(name for page in image.pages for name in losses(page, container)))
     lost = list(image.lost)
     if image.bit_depth == 16 and container not in _DEEP:
         lost.append("16-bit depth")
@@ -260,11 +308,15 @@ def model_input(image: Image) -> Pixels:
     return converted  # type: ignore[no-any-return]
 
 
-def with_restored(image: Image, restored: Pixels) -> Image:
+def with_restored(image: Image, restored: Pixels, *more: Pixels) -> Image:
     """Return the image with restored colours, HWC RGB of either depth: gray is one channel again, alpha re-attached.
 
-    The alpha is unchanged; where the size or depth differs (`--size`, 8-bit output) it is resized or converted.
+    Each page takes an array of its own. The alpha is unchanged; where the size or depth differs (`--size`, 8-bit
+    output) it is resized or converted.
     """
+    if image.more:
+        first, *rest = (with_restored(*both) for both in zip(image.pages, (restored, *more), strict=True))
+        return replace(first, more=tuple(rest))
     if restored.ndim != 3 or restored.shape[2] != 3:
         raise UsageError(f"a restored image is HWC RGB, not {restored.shape}")
     colours: Any = np.ascontiguousarray(restored)

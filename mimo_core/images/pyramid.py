@@ -28,6 +28,15 @@ def residual_of(values: npt.NDArray[np.float32], image: Pixels) -> npt.NDArray[n
     return cast(npt.NDArray[np.float32], values - _to_float(image))
 
 
+def make_residual(values: npt.NDArray[np.float32], image: Pixels) -> npt.NDArray[np.float32]:
+    """Turn restored values into the residual in their own place, where a second array would be too large."""
+    rows = max(1, _BAND_VALUES // (3 * image.shape[1]))
+    for first in range(0, image.shape[0], rows):
+        band = np.s_[first : first + rows]
+        np.subtract(values[band], _to_float(image[band]), out=values[band])
+    return values
+
+
 def add_enlarged(image: Pixels, residual: npt.NDArray[np.float32], factor: int, out: npt.NDArray[Any]) -> None:
     """Add a residual of the shrunk image, cubically enlarged, to the image; the sum is clipped to its range.
 

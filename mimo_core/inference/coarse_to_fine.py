@@ -1,6 +1,6 @@
 """Coarse to fine around the network: an image is restored smaller first, where long blur is short."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,12 +8,11 @@ import numpy.typing as npt
 
 from mimo_core.errors import ImageError
 from mimo_core.images.pixels import Pixels, quantise
-from mimo_core.images.pyramid import add_enlarged, residual_of, shrink
+from mimo_core.images.pyramid import add_enlarged, make_residual, residual_of, shrink
 from mimo_core.images.scales import JUDGED_FACTORS, format_scales
 from mimo_core.inference.ensemble import EnsembleRestorer
-from mimo_core.inference.restorer import Restoration, Restorer
+from mimo_core.inference.restorer import Restoration, Restorer, Tick, unheard
 
-Tick = Callable[[], None]
 Result = Restoration | ImageError
 
 _NOTHING = 0.4 / 255
@@ -75,7 +74,7 @@ class CoarseToFineRestorer:
         self._keep_values = keep_values
         self.calls = full.calls
 
-    def restore(self, images: Sequence[Pixels], tick: Tick = lambda: None) -> list[Result]:
+    def restore(self, images: Sequence[Pixels], tick: Tick = unheard) -> list[Result]:
         """See `Restorer.restore`. The tiles are those of all passes that made the result."""
         if self._factors is not None:
             return self._along(self._factors, images, tick)
@@ -183,7 +182,7 @@ def _added(before: Restoration, small: Pixels, after: Result, factor: int, *, ke
     whole = replace(before, tiles=before.tiles + after.tiles, fallback=before.fallback or after.fallback)
     if factor == 1:
         return replace(whole, pixels=after.pixels, values=after.values)
-    residual = residual_of(values_of(after), small)
+    residual = make_residual(values_of(after), small)
     if keep_values:
         values = np.empty(before.pixels.shape, np.float32)
         add_enlarged(before.pixels, residual, factor, values)

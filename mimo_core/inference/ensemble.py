@@ -1,6 +1,6 @@
 """The geometric self-ensemble: the mean over an image's four rotations, each restored by itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mimo_core.errors import ImageError
 from mimo_core.images.pixels import Pixels, quantise
-from mimo_core.inference.restorer import Restoration, Restorer
+from mimo_core.inference.restorer import Restoration, Restorer, Tick, unheard
 
 TURNS = 4
 
@@ -24,9 +24,7 @@ class EnsembleRestorer:
         self._restorer = restorer
         self.calls = restorer.calls
 
-    def restore(
-        self, images: Sequence[Pixels], tick: Callable[[], None] = lambda: None
-    ) -> list[Restoration | ImageError]:
+    def restore(self, images: Sequence[Pixels], tick: Tick = unheard) -> list[Restoration | ImageError]:
         """See `Restorer.restore`. The tiles are those of all rotations."""
         results: list[Restoration | ImageError] = list(self._restorer.restore(images, tick))
         for turn in range(1, TURNS):

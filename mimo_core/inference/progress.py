@@ -3,20 +3,28 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+_MANY_TILES = 16
+"""Images of fewer tiles are soon done."""
 
 
 @dataclass(frozen=True)
 class InFlight:
-    """An image that a worker has begun: its shard and row, the stage it is in and for how long (seconds)."""
+    """An image that a worker has begun: its shard and row, the stage it is in and for how long (seconds).
+
+    Of an image that is restored in tiles it also says how many of them are done in this pass, and how many there are.
+    """
 
     shard: int
     row: int
     key: str
     stage: str
     seconds: float
+    done: int = 0
+    tiles: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,12 +40,20 @@ class Snapshot:
     waiting: str | None = None
 
 
+def within(under_way: Iterable[InFlight]) -> str:
+    """Return how far the image of the most tiles is, such as `wall.tif: tile 57 of 130`; empty where none has many."""
+    largest = max(under_way, key=lambda one: one.tiles, default=None)
+    if largest is None or largest.tiles < _MANY_TILES:
+        return ""
+    return f"{largest.key}: tile {largest.done} of {largest.tiles}"
+
+
 class ProgressBoard:
     """Thread-safe register of the images in flight; the pipeline writes it, a control thread reads it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._active: dict[tuple[int, int], tuple[str, str, float]] = {}
+        self._active: dict[tuple[int, int], InFlight] = {}
         self._finished = 0
         self._failed = 0
 
@@ -48,10 +64,11 @@ class ProgressBoard:
         Where it interrupts another stage, that one begins anew afterwards.
         """
         begun = time.monotonic()
+        # On the board `seconds` is the moment at which a stage began.
         with self._lock:
             interrupted = {row: self._active[shard, row] for row in keys if (shard, row) in self._active}
             for row, key in keys.items():
-                self._active[shard, row] = (key, name, begun)
+                self._active[shard, row] = InFlight(shard, row, key, name, begun)
         watch = Stopwatch()
         try:
             yield watch
@@ -60,17 +77,16 @@ class ProgressBoard:
             with self._lock:
                 for row in keys:
                     self._active.pop((shard, row), None)
-                for row, (key, earlier, _) in interrupted.items():
-                    self._active[shard, row] = (key, earlier, time.monotonic())
+                for row, earlier in interrupted.items():
+                    self._active[shard, row] = replace(earlier, seconds=time.monotonic())
 
-    def tick(self, shard: int, keys: Mapping[int, str]) -> None:
-        """Note progress inside a long stage (one more tile), so that it does not pass for a hang."""
+    def tick(self, shard: int, keys: Mapping[int, str], done: int, tiles: int) -> None:
+        """Note progress inside a long stage, so many tiles of all, so that it does not pass for a hang."""
         now = time.monotonic()
         with self._lock:
             for row in keys:
-                if (shard, row) in self._active:
-                    key, name, _ = self._active[shard, row]
-                    self._active[shard, row] = (key, name, now)
+                if (one := self._active.get((shard, row))) is not None:
+                    self._active[shard, row] = replace(one, seconds=now, done=done, tiles=tiles)
 
     def finish(self, *, failed: bool) -> None:
         """Count an image that has its record."""
@@ -82,10 +98,7 @@ class ProgressBoard:
         """Return the state now."""
         now = time.monotonic()
         with self._lock:
-            in_flight = tuple(
-                InFlight(shard, row, key, stage, now - since)
-                for (shard, row), (key, stage, since) in self._active.items()
-            )
+            in_flight = tuple(replace(one, seconds=now - one.seconds) for one in self._active.values())
             return Snapshot(in_flight, self._finished, self._failed)
 
 
@@ -122,7 +135,10 @@ class BusyClock:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is: images in the plan, finished, failed among these, rates (images/s), seconds left, workers."""
+    """How far a run is: images in the plan, finished, failed among these, rates (images/s), seconds left, workers.
+
+    `within` says how far the largest image under way is, where one takes many tiles.
+    """
 
     total: int
     done: int
@@ -131,6 +147,7 @@ class RunProgress:
     rate_run: float
     seconds_left: float | None
     workers: int
+    within: str = ""
 
     @property
     def share(self) -> float:

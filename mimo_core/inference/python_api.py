@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
@@ -102,7 +103,7 @@ class ImageRestorer:
 
         Args:
             image: (H, W) or (H, W, 1) gray, (H, W, 3) RGB or (H, W, 4) RGB with alpha, uint8 or uint16; or the path or
-                URL of a file, which is decoded as it is stored: its EXIF orientation is not applied.
+                URL of a file, whose first page is decoded as it is stored: its EXIF orientation is not applied.
 
         Returns:
             An array of the input's shape and type; for a file (H, W, C). Alpha is that of the input.
@@ -112,13 +113,13 @@ class ImageRestorer:
             UsageError: the array is no image, or the restorer is closed.
             SystemFailure: storage or device fails.
         """
-        source = _image(image, self.recipe.max_pixels)
+        source = replace(_image(image, self.recipe.max_pixels), more=())
         restored = self._restored(source).pixels
         flat = isinstance(image, np.ndarray) and image.ndim == 2
         return restored[:, :, 0] if flat else restored
 
     def restore_file(self, source: Location, output: Location, *, quality: int | None = None) -> None:
-        """Restore an image file and write the result with its metadata: EXIF, colour profile, XMP, resolution.
+        """Restore an image file, every page of it, and write it with its metadata: EXIF, ICC profile, XMP, resolution.
 
         Args:
             source: path or URL of the image.
@@ -144,7 +145,7 @@ class ImageRestorer:
         self._restorer.close()
 
     def _restored(self, image: Image) -> Image:
-        return with_restored(image, self._restorer.restore_one(model_input(image)))
+        return with_restored(image, *(self._restorer.restore_one(model_input(page)) for page in image.pages))
 
 
 def restore(image: Pixels | Location, **options: Unpack[RestorerOptions]) -> Pixels:

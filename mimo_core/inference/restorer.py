@@ -16,6 +16,9 @@ from mimo_core.errors import ErrorKind, ImageError, SessionOutOfMemoryError
 from mimo_core.images.pixels import Pixels, crop_to, multiple_above, pad_to_multiple, quantise
 from mimo_core.images.tiling import BandBlender, Tile, TileGrid, TilePolicy
 
+Tick = Callable[[int, int], None]
+"""Is told, as a sign of life, how many tiles of a pass are done, and how many it has."""
+
 # Below this a tile is little more than its own overlap.
 _SMALLEST_TILE = 128
 
@@ -30,6 +33,7 @@ class Restoration:
         fallback: what was reduced because memory ran out, if anything.
         values: float32, 0..1, before rounding, where they are asked for.
         scales: the passes that were taken, such as `1/2,1`.
+        more: further pages of the image.
     """
 
     pixels: Pixels
@@ -37,6 +41,11 @@ class Restoration:
     fallback: str | None = None
     values: npt.NDArray[np.float32] | None = None
     scales: str = "1"
+    more: "tuple[Restoration, ...]" = ()
+
+
+def unheard(done: int, tiles: int) -> None:
+    """Take a sign of life that nobody waits for."""
 
 
 class Restorer:
@@ -62,14 +71,12 @@ class Restorer:
         other._keep_values = True
         return other
 
-    def restore(
-        self, images: Sequence[Pixels], tick: Callable[[], None] = lambda: None
-    ) -> list[Restoration | ImageError]:
+    def restore(self, images: Sequence[Pixels], tick: Tick = unheard) -> list[Restoration | ImageError]:
         """Restore images of one shape and type; each gets its result, or the error that is its alone.
 
         Args:
             images: (H, W, 3) RGB, uint8 or uint16, all alike, at most `policy.batch_of(H, W)`.
-            tick: called after each call of the session, as a sign of life.
+            tick: called after each call of the session with the tiles done and all those of this pass.
 
         Raises:
             DeviceFaultError: the session is dead.
@@ -100,9 +107,7 @@ class Restorer:
         side = math.isqrt(largest) // self._multiple * self._multiple
         return side, side
 
-    def _together(
-        self, images: list[Pixels], tick: Callable[[], None], fallback: str | None
-    ) -> list[Restoration | ImageError]:
+    def _together(self, images: list[Pixels], tick: Tick, fallback: str | None) -> list[Restoration | ImageError]:
         height, width = images[0].shape[:2]
         batch = np.stack([pad_to_multiple(image, self._multiple) for image in images])
         try:
@@ -118,7 +123,7 @@ class Restorer:
             if isinstance(error, ImageError):
                 return [error]
             return [self._in_smaller_tiles(images[0], tick, max(height, width))]
-        tick()
+        tick(1, 1)
         return [
             self._restoration(crop_to(one, height, width), image.dtype, fallback=fallback)
             for one, image in zip(restored, images, strict=True)
@@ -134,7 +139,7 @@ class Restorer:
             return Restoration(cast(Pixels, computed), tiles, fallback)
         return Restoration(quantise(computed, dtype), tiles, fallback, computed)
 
-    def _alone(self, image: Pixels, tick: Callable[[], None]) -> Restoration | ImageError:
+    def _alone(self, image: Pixels, tick: Tick) -> Restoration | ImageError:
         """Restore one image in tiles of the policy's (or the session's static) size."""
         static = self._limits.static_shape
         tile = static or self._tile
@@ -152,7 +157,7 @@ class Restorer:
         except ImageError as error:
             return error
 
-    def _in_fewer_tiles_at_once(self, image: Pixels, grid: TileGrid, tick: Callable[[], None]) -> Restoration:
+    def _in_fewer_tiles_at_once(self, image: Pixels, grid: TileGrid, tick: Tick) -> Restoration:
         """Halve the number of tiles in a call until they fit; raises SessionOutOfMemoryError if not even one does."""
         tile = grid.tile_height, grid.tile_width
         # Calls side by side need not be large.
@@ -167,7 +172,7 @@ class Restorer:
                 size //= 2
                 fallback = f"batch {size}"
 
-    def _in_smaller_tiles(self, image: Pixels, tick: Callable[[], None], side: int) -> Restoration | ImageError:
+    def _in_smaller_tiles(self, image: Pixels, tick: Tick, side: int) -> Restoration | ImageError:
         """Halve the tile until it fits."""
         smallest = multiple_above(max(_SMALLEST_TILE, 2 * self._policy.overlap + self._multiple), self._multiple)
         while side > smallest:
@@ -184,12 +189,14 @@ class Restorer:
             f"not even tiles of {min(side, smallest)} pixels fit the device's memory; use a smaller model",
         )
 
-    def _in_tiles(self, image: Pixels, grid: TileGrid, tick: Callable[[], None], size: int) -> Restoration:
+    def _in_tiles(self, image: Pixels, grid: TileGrid, tick: Tick, size: int) -> Restoration:
         blender = BandBlender(grid, np.float32 if self._keep_values else image.dtype)
+        done = 0
         for tiles, results in self._computed(grid.batches(image, size)):
             for tile, values in zip(tiles, results, strict=True):
                 blender.add(tile, values)
-            tick()
+            done += len(tiles)
+            tick(done, len(grid))
         return self._restoration(blender.result, image.dtype, len(grid))
 
     def _computed(

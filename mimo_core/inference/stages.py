@@ -4,7 +4,7 @@ import hashlib
 import platform
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Loaded:
         image: as decoded.
         pixels: what the network takes, (H, W, 3) RGB, resized if the recipe says so.
         reference: the ground truth at the same size, if there is one.
+        more: what the network takes of further pages.
         given: what another tool made of it, at the same size and with the same type, where that is to be scored.
         problem: why there is none although one was expected, or what is to be said of it.
         bytes_in: size of the source file.
@@ -59,6 +60,7 @@ class Loaded:
 
     image: codecs.Image
     pixels: Pixels
+    more: tuple[Pixels, ...]
     reference: Pixels | None
     given: Pixels | None
     problem: Problem | None
@@ -71,15 +73,19 @@ class Loaded:
     def nbytes(self) -> int:
         """Bytes of pixels that the image holds while it is in the pipeline, its output included."""
         return (
-            self.image.pixels.nbytes
-            + 2 * self.pixels.nbytes
+            self.image.nbytes
+            + 2 * (self.pixels.nbytes + sum(page.nbytes for page in self.more))
             + (self.given.nbytes if self.given is not None else 0)
             + (self.reference.nbytes if self.reference is not None else 0)
         )
 
     def like(self, other: "Loaded") -> bool:
-        """Return whether both can be in one batch."""
-        return self.pixels.shape == other.pixels.shape and self.pixels.dtype == other.pixels.dtype
+        """Return whether both can be in one batch; images of several pages go alone."""
+        return (
+            not (self.more or other.more)
+            and self.pixels.shape == other.pixels.shape
+            and self.pixels.dtype == other.pixels.dtype
+        )
 
 
 class Stages:
@@ -99,7 +105,8 @@ class Stages:
         """`extractor`: where the run asks for features of its images; `decoded`: images that may be wanted again."""
         self._output = output
         self._extractor = extractor
-        self._files = ImageFiles(recipe.max_pixels, decoded)
+        # Scores are those of the first page.
+        self._files = ImageFiles(recipe.max_pixels, decoded, pages=recipe.pages if recipe.saves_images else "first")
         self._scorer = scorer
         self._recipe = recipe
         self._board = board
@@ -133,7 +140,7 @@ class Stages:
                 codecs.check_encodable(image, self._container(image))
                 if self._recipe.format == "same":
                     codecs.check_kept(image)
-            pixels = self._sized(codecs.model_input(image))
+            pixels, *more = (self._sized(codecs.model_input(page)) for page in image.pages)
             reference = note = None
             if sharp is not None:
                 try:
@@ -153,7 +160,9 @@ class Stages:
             problem = problem or note
             given = self._given(task, index, row, made, image, pixels) if made is not None else None
         times = reading.milliseconds, decoding.milliseconds
-        return Loaded(image, pixels, reference, given, problem, file.nbytes, _modified(row.source, file), *times)
+        return Loaded(
+            image, pixels, tuple(more), reference, given, problem, file.nbytes, _modified(row.source, file), *times
+        )
 
     def infer(
         self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
@@ -168,7 +177,13 @@ class Stages:
                 restored = [Restoration(loaded.given) for _, _, loaded in group if loaded.given is not None]
             else:
                 pixels = [loaded.pixels for _, _, loaded in group]
-                restored = restorer.restore(pixels, lambda: self._board.tick(task.shard, keys))
+
+                def tick(done: int, tiles: int) -> None:
+                    self._board.tick(task.shard, keys, done, tiles)
+
+                restored = restorer.restore(pixels, tick)
+                if more := group[0][2].more:
+                    restored = [_of_pages([*restored, *(restorer.restore([page], tick)[0] for page in more)])]
         return restored, inferring.milliseconds / 1e3
 
     def finish(
@@ -180,7 +195,8 @@ class Stages:
             ImageError: this image cannot be encoded or written.
             SystemFailure: nothing can be written.
         """
-        result = codecs.with_restored(loaded.image, restoration.pixels)
+        pages = (page.pixels for page in restoration.more)
+        result = codecs.with_restored(loaded.image, restoration.pixels, *pages)
         saved = self._save(task, index, row, loaded, result) if self._recipe.saves_images else {}
         with self._board.stage("score", task.shard, {index: row.key}) as scoring:
             # What another tool made of a gray image may be coloured, and is scored as it is.
@@ -358,7 +374,18 @@ def _shape(image: codecs.Image) -> dict[str, Any]:
         "height": image.height,
         "channels": image.channels,
         "bit_depth": image.bit_depth,
+        "pages": len(image.pages),
     }
+
+
+def _of_pages(pages: Sequence[Restoration | ImageError]) -> Restoration | ImageError:
+    """Return the restorations of an image's pages as one; where a page has failed, its error."""
+    done: list[Restoration] = []
+    for number, page in enumerate(pages, 1):
+        if isinstance(page, ImageError):
+            return ImageError(page.kind, f"page {number} of {len(pages)}: {page}")
+        done.append(page)
+    return replace(done[0], more=tuple(done[1:]))
 
 
 def _size(pixels: Pixels) -> str:

@@ -153,7 +153,7 @@ class _Loader:
 
     def _decode(self, source: str) -> codecs.Image:
         limit = self.runs[0].recipe.max_pixels
-        return codecs.decode(read_url(source)[0], max_pixels=limit)
+        return codecs.decode(read_url(source)[0], max_pixels=limit, pages="first")
 
     def _sized(self, image: codecs.Image, place: int) -> Pixels:
         pixels = codecs.model_input(image)
@@ -168,7 +168,7 @@ class _Loader:
                 raise UsageError(
                     f"{run.store.show(row['output'])} is not the file that the run wrote (SHA-256 differs)"
                 )
-            return codecs.model_input(codecs.decode(data, max_pixels=run.recipe.max_pixels))
+            return codecs.model_input(codecs.decode(data, max_pixels=run.recipe.max_pixels, pages="first"))
         if run.recipe.given:
             made = self.given[place].get(str(row["key"]))
             if made is None:

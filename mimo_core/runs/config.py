@@ -136,7 +136,7 @@ class RunConfig(BaseModel):
 
     # How `--help` groups the options.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "images": ("reference", "include", "limit", "max_pixels"),
+        "images": ("reference", "include", "limit", "pages", "max_pixels"),
         "network": (
             *("weights", "model", "interpolation", "engine", "device", "precision", "ensemble", "allow_mixed"),
             "vacc_python",
@@ -184,6 +184,7 @@ class RunConfig(BaseModel):
     batch: Annotated[str, AfterValidator(_batch)] = Field(
         "auto", description="most images or tiles computed at once, as far as they fit one call"
     )
+    pages: Literal["all", "first"] = Field("all", description="which pages of a TIFF; scores are those of the first")
     max_pixels: int = Field(1 << 28, ge=1, description="refuse an image with more pixels than this")
 
     format: FormatName = Field("same", description="container of the outputs")

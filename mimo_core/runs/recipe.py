@@ -43,6 +43,7 @@ class Recipe(BaseModel):
     quality: int | None
     ensemble: int = 1
     scales: Annotated[str, AfterValidator(check_scales)] = FULL
+    pages: Literal["all", "first"] = "all"
     evaluates: bool = False
     saves_images: bool = True
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -110,8 +111,10 @@ class Recipe(BaseModel):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
-        # Full size alone is left out: runs that began before there were scales keep their fingerprint.
-        values = self.model_dump(mode="json", exclude={"weights", *(("scales",) if self.scales == FULL else ())})
+        # What runs that began before there was a choice did is left out: they keep their fingerprint.
+        former = {"scales": FULL, "pages": "all"}
+        omitted = {"weights", *(name for name, value in former.items() if getattr(self, name) == value)}
+        values = self.model_dump(mode="json", exclude=omitted)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
     def differences(self, other: "Recipe", *, ignore: frozenset[str] = frozenset()) -> list[str]:
@@ -130,6 +133,7 @@ def given_fields(config: RunConfig) -> dict[str, Any]:
         "size": None if config.size == "native" else parse_size(config.size),
         "overlap": config.overlap,
         "max_pixels": config.max_pixels,
+        "pages": config.pages,
         "format": config.format,
         "quality": config.quality,
         "ensemble": config.ensemble,

@@ -64,6 +64,7 @@ class Record:
     batch: int | None = None
     output_format: str | None = None
     lost: str | None = None
+    pages: int | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

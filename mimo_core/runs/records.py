@@ -77,6 +77,7 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
         "what was written: jpg, png, webp, tiff, bmp, pnm, jp2, avif, heif or jxl",
     ),
     ("lost", _TEXT, "what the source holds and the output does not, separated by commas; null where nothing is"),
+    ("pages", _INT, "pages of the file that were restored; size, tiles, scales and scores are those of the first"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

@@ -21,6 +21,7 @@ def test_the_line_says_how_far_how_fast_and_how_long() -> None:
         "50/200 images (25.0%), 2 failed, 1,234 images/s now, 4.57 over the run, 1 min 15 s left, 1 worker"
     )
     assert "left" not in progress_line(progress(seconds_left=None))
+    assert progress_line(progress(within="wall.tif: tile 57 of 130")).endswith("1 worker, wall.tif: tile 57 of 130")
 
 
 @pytest.mark.parametrize(("done", "total", "share"), [(57, 100, "57.0%"), (9999, 10000, "99.9%"), (1, 3, "33.3%")])

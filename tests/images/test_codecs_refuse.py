@@ -68,7 +68,6 @@ def test_what_is_no_image_says_what_it_begins_with() -> None:
         (with_tifffile(scene().astype(np.float32) / 255, photometric="rgb"), "floating-point 32-bit"),
         (with_tifffile(scene(channels=1)[..., 0].astype(np.int16)), "signed 16-bit"),
         (with_tifffile(scene(channels=1)[..., 0].astype(np.uint32)), "32-bit samples"),
-        (with_tifffile(np.stack([scene()] * 3), photometric="rgb"), "a TIFF of 3 pages"),
         (
             with_tifffile(
                 np.dstack([scene(), alpha(), alpha()]), photometric="rgb", extrasamples=["unassalpha", "unspecified"]

@@ -275,6 +275,7 @@ def test_every_choice_is_in_the_fingerprint_but_the_name_of_the_weights() -> Non
         "quality": 9,
         "ensemble": 4,
         "scales": "1/2,1",
+        "pages": "first",
         "evaluates": True,
         "saves_images": False,
         "metrics": ("psnr",),

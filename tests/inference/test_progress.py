@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mimo_core.inference.progress import BusyClock, ProgressBoard, RateMeter, RunProgress
+from mimo_core.inference.progress import BusyClock, ProgressBoard, RateMeter, RunProgress, within
 
 
 def test_an_image_is_in_flight_while_a_stage_has_it() -> None:
@@ -33,9 +33,20 @@ def test_a_tick_is_a_sign_of_life() -> None:
     with board.stage("infer", 0, {0: "a"}):
         time.sleep(0.05)
         before = board.snapshot().in_flight[0].seconds
-        board.tick(0, {0: "a", 9: "gone"})
+        board.tick(0, {0: "a", 9: "gone"}, 1, 2)
         after = board.snapshot().in_flight[0].seconds
     assert before >= 0.05 > after
+
+
+def test_an_image_of_many_tiles_says_how_far_it_is() -> None:
+    board = ProgressBoard()
+    with board.stage("infer", 0, {0: "small.png", 1: "wall.tif"}):
+        assert within(board.snapshot().in_flight) == ""
+        board.tick(0, {0: "small.png"}, 3, 4)
+        assert within(board.snapshot().in_flight) == ""
+        board.tick(0, {1: "wall.tif"}, 57, 130)
+        assert within(board.snapshot().in_flight) == "wall.tif: tile 57 of 130"
+    assert within(board.snapshot().in_flight) == ""
 
 
 def test_many_threads_are_counted_without_loss() -> None:

@@ -113,14 +113,15 @@ def test_any_policy_and_any_limits_give_back_the_same_pixels(
     """The session refuses whatever is beyond its limits, so a wrong call fails the test."""
     pictures = [image(*size, seed, np.uint16 if deep else np.uint8) for seed in range(count)]
     session = SmallSession(limits=limits)
-    ticks: list[int] = []
+    ticks: list[tuple[int, int]] = []
     policy = TilePolicy(tile, overlap, call_pixels, batch)
-    results = Restorer(session, policy).restore(pictures, lambda: ticks.append(1))
+    results = Restorer(session, policy).restore(pictures, lambda done, tiles: ticks.append((done, tiles)))
     assert len(results) == count
     for picture, result in zip(pictures, results, strict=True):
         assert np.array_equal(restored(result).pixels, picture)
         assert restored(result).fallback is None
     assert len(ticks) == len(session.calls), "one sign of life a call"
+    assert ticks[-1][0] == ticks[-1][1], "the last call ends a pass"
 
 
 def test_a_static_shape_is_met_by_padding_and_tiling() -> None:

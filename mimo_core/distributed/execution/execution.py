@@ -18,7 +18,7 @@ from mimo_core.distributed.workers.pool import WorkerPool
 from mimo_core.engines import Telemetry
 from mimo_core.errors import MimoError
 from mimo_core.inference.fault_hook import Faults
-from mimo_core.inference.progress import RateMeter, RunProgress
+from mimo_core.inference.progress import RateMeter, RunProgress, within
 from mimo_core.inference.task import Task, TaskResult
 from mimo_core.runs.config import RunConfig, parse_max_failed
 from mimo_core.runs.folder import RunFolder
@@ -234,7 +234,7 @@ class Execution:
         moment = time.monotonic()
         if self._pool.workers:
             self._begun = self._begun or moment
-            self._devices |= self._pool.devices
+            self._devices |= {one.info.device for one in self._pool.handles if one.info is not None}
         self._tally.worker_seconds += (moment - self._last_loop) * self._pool.workers
         self._last_loop = moment
 
@@ -243,7 +243,7 @@ class Execution:
         if self._begun is None or (moment - self._last_progress < _PROGRESS_SECONDS and not last):
             return
         self._last_progress = moment
-        live = self._tally.images + (0 if last else self._pool.unreported)
+        live = self._tally.images + (0 if last else sum(one.unreported for one in self._pool.handles))
         self._rates.note(live, moment)
         done = min(self._plan.num_images, self._earlier_images + live)
         rate = self._rates.run
@@ -255,6 +255,7 @@ class Execution:
             rate_run=rate,
             seconds_left=(self._plan.num_images - done) / rate if rate else None,
             workers=self._pool.workers,
+            within=within(image for one in self._pool.handles for image in one.snapshot.in_flight),
         )
         self._lease.report(vars(progress))
         self._observer.progress(progress)

@@ -65,6 +65,11 @@ class WorkerHandle:
         return [*ready, *asked, *(call for call in self.tasks if call not in self.lost_calls)]
 
     @property
+    def unreported(self) -> int:
+        """Images that it has finished in tasks that are not finished."""
+        return max(0, self.snapshot.finished - self.reported)
+
+    @property
     def has_suspect(self) -> bool:
         """Whether it has a task that must be alone with it."""
         return any(task.suspect for task in self.tasks.values())

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mimo_core.distributed.workers.handle import WorkerHandle
@@ -79,14 +79,9 @@ class WorkerPool:
         return sum(handle.info is not None for handle in self._workers)
 
     @property
-    def devices(self) -> set[str]:
-        """Names of the devices in use."""
-        return {handle.info.device for handle in self._workers if handle.info is not None}
-
-    @property
-    def unreported(self) -> int:
-        """Images that workers have finished in tasks that are not finished."""
-        return sum(max(0, handle.snapshot.finished - handle.reported) for handle in self._workers)
+    def handles(self) -> Sequence[WorkerHandle]:
+        """The workers, those that are starting included."""
+        return self._workers
 
     def run(self, tasks: Iterator[Task | None]) -> Iterator[Event | None]:
         """Yield each task's result, each quarantined task, and None at least twice a second so that the caller may act.

@@ -59,6 +59,7 @@ class Header:
         read: decodes the pixels: HWC, uint8 or uint16, gray, RGB or RGB with straight alpha, of the size stated here.
             Raises ImageError (truncated, unsupported, out_of_memory).
         alpha: a fourth channel is transparency; else a band that the file does not explain.
+        more: further pages of the file, each to be inspected by its call; raises as `inspect` does.
     """
 
     container: str
@@ -70,6 +71,7 @@ class Header:
     metadata: Metadata = field(default_factory=Metadata)
     lost: tuple[str, ...] = ()
     alpha: bool = True
+    more: tuple[Callable[[], "Header"], ...] = ()
 
 
 def truncated(container: str, detail: str) -> ImageError:

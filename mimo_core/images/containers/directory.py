@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,12 +32,13 @@ _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 
 @dataclass(frozen=True)
 class Directory:
-    """One directory (IFD): its fields by tag, the EXIF and GPS directories below it, and where its values lie."""
+    """One directory (IFD): its fields by tag, the EXIF and GPS directories below it, where it and its values lie."""
 
     values: dict[int, Value]
     places: dict[int, int]
     big_endian: bool
     nested: dict[int, Directory] = field(default_factory=dict)
+    position: int = 0
 
     def integers(self, tag: int) -> tuple[int, ...]:
         """Return the field's integers; empty where it is absent or of another type."""
@@ -94,6 +95,16 @@ def read_directories(data: bytes) -> list[Directory]:
     return directories
 
 
+def beginning_with(data: bytes, page: Directory) -> bytes:
+    """Return a TIFF of several pages as one that begins with this page: decoders read the first one."""
+    big = data[2:3] == b"+" or data[3:4] == b"+"
+    start, size = (8, 8) if big else (4, 4)
+    pointer = page.position.to_bytes(size, "big" if page.big_endian else "little")
+    if data[start : start + size] == pointer:
+        return data
+    return b"".join((data[:start], pointer, memoryview(data)[start + size :]))
+
+
 @dataclass
 class _Reader:
     data: bytes
@@ -132,7 +143,7 @@ class _Reader:
                 raise truncated(_NAME, f"more than {_MAX_BYTES} bytes in its directories")
             values.setdefault(tag, Value(kind, number, self._little(place, size, kind)))
             places.setdefault(tag, place)
-        directory = Directory(values, places, self.big_endian)
+        directory = Directory(values, places, self.big_endian, position=position)
         if nested:
             for pointer in (EXIF_POINTER, GPS_POINTER):
                 below = directory.integer(pointer, 0)
@@ -171,14 +182,50 @@ def build_exif(page: Directory, *, orientation: int | None = None) -> bytes:
 def append_directory(data: bytes, page: Directory, new: Mapping[int, Value], nested: Mapping[int, Directory]) -> bytes:
     """Return a little-endian classic TIFF with the page's fields and new ones in a first directory at its end."""
     out = bytearray(data)
-    fields = {**page.values, **new}
+    out[4:8] = struct.pack("<I", _append_page(out, {**page.values, **new}, nested))
+    return bytes(out)
+
+
+def chain(files: Sequence[bytes], parts: Mapping[int, int]) -> bytes:
+    """Return one little-endian classic TIFF of the first pages of several such files, in their order.
+
+    Args:
+        files: as `append_directory` returns them.
+        parts: the tags that hold offsets of image data, each with the tag of the sizes.
+
+    Raises:
+        ImageError: UNSUPPORTED where it would be larger than 4 GiB.
+    """
+    out = bytearray(b"II*\0\0\0\0\0")
+    link = 4
+    for data in files:
+        page = read_directories(data)[0]
+        fields = dict(page.values)
+        for tag, sizes in parts.items():
+            places = []
+            for offset, size in zip(page.integers(tag), page.integers(sizes), strict=True):
+                out += b"\0" * (len(out) % 2)
+                places.append(len(out))
+                out += memoryview(data)[offset : offset + size]
+            if places:
+                fields[tag] = Value(4, len(places), np.array(places, "<u8").astype("<u4").tobytes())
+        position = _append_page(out, fields, page.nested)
+        if len(out) >= 1 << 32:
+            raise unsupported("a TIFF of more than 4 GiB", "split it into single pages first")
+        out[link : link + 4] = struct.pack("<I", position)
+        link = position + 2 + 12 * len(fields | page.nested)
+    return bytes(out)
+
+
+def _append_page(out: bytearray, fields: Mapping[int, Value], nested: Mapping[int, Directory]) -> int:
+    """Write a directory and those below it behind `out`; gives its position."""
+    pointers = {}
     for pointer, below in nested.items():
         kept = {
             tag: value for tag, value in below.values.items() if tag not in _MAKER_NOTE_PARENT_ONLY and _fits(value)
         }
-        fields[pointer] = Value(4, 1, struct.pack("<I", _append(out, kept)))
-    out[4:8] = struct.pack("<I", _append(out, fields))
-    return bytes(out)
+        pointers[pointer] = Value(4, 1, struct.pack("<I", _append(out, kept)))
+    return _append(out, {**fields, **pointers})
 
 
 def _append(out: bytearray, fields: Mapping[int, Value]) -> int:

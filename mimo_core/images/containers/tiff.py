@@ -3,7 +3,8 @@
 import io
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,9 @@ from mimo_core.images.containers.directory import (
     GPS_POINTER,
     Directory,
     append_directory,
+    beginning_with,
     build_exif,
+    chain,
     rational,
     read_directories,
     short,
@@ -78,38 +81,40 @@ def is_raw(data: bytes) -> bool:
 
 
 def inspect(data: bytes) -> Header:
-    """Header of a whole TIFF with one full-size page."""
+    """Header of a whole TIFF: of its first page, and of its other full-size pages on demand."""
     pages = read_directories(data)
-    first = pages[0]
     full = [page for page in pages if not page.integer(_SUBFILE, 0) & 0b101]
-    if not full or full[0] is not first:
+    if not full or full[0] is not pages[0]:
         raise unsupported("a TIFF that begins with a reduced image (camera raw)")
-    if len(full) > 1:
-        raise unsupported(f"a TIFF of {len(full)} pages", "split it into single pages first")
-    width, height = first.integer(_WIDTH, 0), first.integer(_HEIGHT, 0)
+    header = _inspect_page(data, full[0])
+    lost = ("a reduced image",) if len(pages) > len(full) else ()
+    more = tuple(partial(_inspect_page, data, page) for page in full[1:])
+    return replace(header, lost=(*header.lost, *lost), more=more)
+
+
+def _inspect_page(data: bytes, page: Directory) -> Header:
+    width, height = page.integer(_WIDTH, 0), page.integer(_HEIGHT, 0)
     check_size(NAME, width, height)
-    samples = first.integer(_SAMPLES, 1)
-    bits = _one(first.integers(_BITS) or (1,), "bits per sample")
-    photometric = first.integer(_PHOTOMETRIC, _BLACK_IS_ZERO)
-    compression = first.integer(_COMPRESSION, _NONE)
-    _check_model(first, photometric, samples, bits, compression)
-    _check_data(first, data, width, height, samples, bits, compression)
-    extra = first.integer(_EXTRA, 0)
-    metadata, lost = _metadata(first)
+    samples = page.integer(_SAMPLES, 1)
+    bits = _one(page.integers(_BITS) or (1,), "bits per sample")
+    photometric = page.integer(_PHOTOMETRIC, _BLACK_IS_ZERO)
+    compression = page.integer(_COMPRESSION, _NONE)
+    _check_model(page, photometric, samples, bits, compression)
+    _check_data(page, data, width, height, samples, bits, compression)
+    extra = page.integer(_EXTRA, 0)
+    metadata, lost = _metadata(page)
     profile = metadata.icc
     if photometric in (_CMYK, _LAB):
         lost = (*lost, "CMYK colours" if photometric == _CMYK else "Lab colours")
         metadata = Metadata(metadata.exif, b"", metadata.xmp, metadata.dpi, tiff_fields=metadata.tiff_fields)
     read: Callable[[], Any]
     if (photometric == _YCBCR and compression not in _LOSSY) or (compression in _FAX and samples == 1):
-        read = partial(_read_with_libtiff, data, first)
+        read = partial(_read_with_libtiff, data, page)
     else:
-        read = partial(_read, data, first, bits, photometric, extra, profile)
+        read = partial(_read, data, page, bits, photometric, extra, profile)
     gray = photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
     # A page of a gray and another band is a picture and its transparency, unless its writer says otherwise.
     alpha = samples == _COLOURS[photometric] or extra in (1, 2)
-    if len(pages) > len(full):
-        lost = (*lost, "a reduced image")
     return Header("tiff", width, height, gray, compression not in _LOSSY, read, metadata, lost, alpha=alpha)
 
 
@@ -146,6 +151,7 @@ def _samples(data: bytes, page: Directory) -> Any:
     compression = page.integer(_COMPRESSION, _NONE)
     if compression == _JPEG:
         _check_jpeg(data, page)
+    data = beginning_with(data, page)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             first: Any = file.pages[0]
@@ -202,6 +208,7 @@ def _check_jpeg(data: bytes, page: Directory) -> None:
 
 def _read_with_libtiff(data: bytes, page: Directory) -> Any:
     """Pixels of luma and chroma that are not a JPEG, and of faxes, which tifffile reads in part or wrongly."""
+    data = beginning_with(data, page)
     patch = page.patch_short(_ORIENTATION, 1)
     if patch is not None:
         # The decoder would turn the pixels, while the tag stays in the metadata.
@@ -320,6 +327,15 @@ def _metadata(page: Directory) -> tuple[Metadata, tuple[str, ...]]:
     if _LAYERS in page.values:
         lost.append("Photoshop layers")
     return Metadata(build_exif(page), icc, xmp, dpi, photoshop=photoshop, tiff_fields=tuple(fields)), tuple(lost)
+
+
+def join(pages: Sequence[bytes]) -> bytes:
+    """Return one TIFF of the pages that `embed` returned, in their order.
+
+    Raises:
+        ImageError: UNSUPPORTED where it would be larger than 4 GiB.
+    """
+    return chain(pages, {_STRIP_OFFSETS: _STRIP_BYTES, _TILE_OFFSETS: _TILE_BYTES})
 
 
 def embed(data: bytes, metadata: Metadata, *, alpha: bool = True) -> bytes:
