@@ -37,18 +37,17 @@ class Hardware:
     @classmethod
     def here(cls, *, vacc_dies: int = 0) -> "Hardware":
         """Inspect the machine that this process runs on; `vacc_dies` is what the caller knows of these."""
-        import torch
+        cuda, cuda_bf16, cuda_memory = _cuda() if may_have_cuda() else (False, False, 0)
+        return cls(usable_cores(), usable_memory(), _cpu_has_bf16(), cuda, cuda_bf16, cuda_memory, vacc_dies)
 
-        cuda = torch.cuda.is_available()
-        return cls(
-            cores=usable_cores(),
-            memory=usable_memory(),
-            cpu_bf16=_cpu_has_bf16(),
-            cuda=cuda,
-            cuda_bf16=cuda and torch.cuda.get_device_capability()[0] >= 8,
-            cuda_memory=torch.cuda.get_device_properties(0).total_memory if cuda else 0,
-            vacc_dies=vacc_dies,
-        )
+
+def _cuda() -> tuple[bool, bool, int]:
+    """Return what `Hardware` says of CUDA; PyTorch takes seconds to import, so nothing else here does."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return False, False, 0
+    return True, torch.cuda.get_device_capability()[0] >= 8, torch.cuda.get_device_properties(0).total_memory
 
 
 def may_have_cuda() -> bool:

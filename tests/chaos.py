@@ -32,7 +32,7 @@ from fixtures_s3 import RestartableServer, S3Server
 from processes import end_all, marked
 from s3_proxy import Handler, Proxy, slow_down
 
-from mimo_core.models.network import MimoUNet
+from mimo_core.models.network import MimoUNet, arrays_of
 from mimo_core.models.weights import ModelSpec, save_weights
 
 BUCKET = "archive"
@@ -153,7 +153,11 @@ class Campaign:
         self.server = server
         self.tally = Tally()
         self.weights = folder / "tiny.safetensors"
-        save_weights(self.weights, ModelSpec(8, 1, "nearest"), MimoUNet(8, 1).state_dict())
+        save_weights(
+            self.weights,
+            ModelSpec(8, 1, "nearest"),
+            arrays_of(MimoUNet(8, 1).state_dict()),
+        )
         self._away: list[object] = []
         self._proxy = _Passing(server.s3.endpoint, self._meddle)
         threading.Thread(target=self._proxy.serve_forever, args=(0.05,), daemon=True).start()

@@ -159,11 +159,11 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a very small network that changes pixels; the same at every call."""
     import torch
 
-    from mimo_core.models.network import MimoUNet
+    from mimo_core.models.network import MimoUNet, arrays_of
     from mimo_core.models.weights import ModelSpec, save_weights
 
     torch.manual_seed(7)
     network = MimoUNet(width=8, num_res=1)
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_weights(path, ModelSpec(8, 1, "nearest"), network.state_dict())
+    save_weights(path, ModelSpec(8, 1, "nearest"), arrays_of(network.state_dict()))
     return path

@@ -39,7 +39,7 @@ def colourful_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a very small network whose residual depends much on colours, which most random ones' does not."""
     import torch
 
-    from mimo_core.models.network import MimoUNet
+    from mimo_core.models.network import MimoUNet, arrays_of
     from mimo_core.models.weights import ModelSpec, save_weights
 
     torch.manual_seed(7)
@@ -48,7 +48,7 @@ def colourful_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if name.endswith("weight"):
             values *= 0.04 if name.startswith("feat_extract.5") else 2.4
     path = tmp_path_factory.mktemp("weights") / "colourful.safetensors"
-    save_weights(path, ModelSpec(8, 1, "bilinear"), state)
+    save_weights(path, ModelSpec(8, 1, "bilinear"), arrays_of(state))
     return path
 
 

@@ -13,8 +13,11 @@ from torch import Tensor
 torch.set_num_threads(1)
 
 
-def network(state: Mapping[str, Tensor], x: Tensor, interpolation: str = "nearest") -> tuple[Tensor, Tensor, Tensor]:
+def network(
+    weights: Mapping[str, npt.NDArray[np.float32]], x: Tensor, interpolation: str = "nearest"
+) -> tuple[Tensor, Tensor, Tensor]:
     """The outputs at 1/4, 1/2 and full scale of one NCHW batch, float32."""
+    state = {name: torch.tensor(values) for name, values in weights.items()}
 
     def conv(name: str, y: Tensor, *, stride: int = 1, relu: bool = True) -> Tensor:
         weight = state[f"{name}.main.0.weight"]
@@ -62,12 +65,14 @@ def network(state: Mapping[str, Tensor], x: Tensor, interpolation: str = "neares
     return quarter, half, conv("feat_extract.5", z, relu=False) + x
 
 
-def restore(state: Mapping[str, Tensor], rgb: npt.NDArray[np.uint8], interpolation: str = "nearest") -> npt.NDArray:
+def restore(
+    weights: Mapping[str, npt.NDArray[np.float32]], rgb: npt.NDArray[np.uint8], interpolation: str = "nearest"
+) -> npt.NDArray:
     """The zoo's path for one RGB image, height and width multiples of 4: pre-process, network, post-process."""
     image = cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), cv2.COLOR_BGR2RGB)
     x = np.expand_dims(np.ascontiguousarray(np.transpose(image, (2, 0, 1))).astype("float32") / 255.0, 0)
     with torch.inference_mode():
-        output = network(state, torch.from_numpy(x), interpolation)[2].numpy()
+        output = network(weights, torch.from_numpy(x), interpolation)[2].numpy()
     output = np.clip(np.squeeze(output), 0, 1)
     output += 0.5 / 255
     return np.transpose(np.clip(output * 255, 0, 255), (1, 2, 0)).astype(np.uint8)

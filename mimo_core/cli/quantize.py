@@ -44,6 +44,8 @@ class QuantizeConfig(BaseModel):
 def main(argv: Sequence[str]) -> int:
     """Quantise one network; see `mimo_core.cli.main.run` for the exit codes."""
     config = parse(QuantizeConfig, argv, "mimo quantize")
+    import numpy as np
+
     from mimo_core.datasets.samples import sample_pairs
     from mimo_core.engines.quantization.quantize import quantise
     from mimo_core.models.int8 import KEY
@@ -68,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
         max_drop=config.max_drop,
         say=lambda text: console.print(text, markup=False),
     )
-    halves = all(bool((tensor.half().float() == tensor).all()) for tensor in weights.state.values())
+    halves = all(bool((values.astype(np.float16) == values).all()) for values in weights.state.values())
     digest = save_weights(
         target,
         weights.spec,

@@ -15,7 +15,7 @@ from mimo_core.engines.model_cache import kept
 from mimo_core.errors import DeviceFaultError, ErrorKind, ImageError, SessionOutOfMemoryError, UsageError
 from mimo_core.hardware import refuse_int8_that_saturates
 from mimo_core.images.pixels import Pixels, quantise
-from mimo_core.models.network import MULTIPLE
+from mimo_core.models.architecture import MULTIPLE
 from mimo_core.models.onnx_graph import build_onnx
 
 _PRECISIONS = ("fp32", "bf16", "int8")

@@ -9,8 +9,8 @@ import torch
 from mimo_core.engines.base import SessionLimits, SessionSpec, check_batch
 from mimo_core.errors import DeviceFaultError, ErrorKind, ImageError, SessionOutOfMemoryError, UsageError
 from mimo_core.images.pixels import Pixels
-from mimo_core.models.network import MULTIPLE
-from mimo_core.models.weights import build_network
+from mimo_core.models.architecture import MULTIPLE
+from mimo_core.models.network import build_network
 from mimo_core.torch_device import find_device
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

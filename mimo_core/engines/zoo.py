@@ -18,9 +18,10 @@ from mimo_core.engines.quantization.calibration import observe
 from mimo_core.errors import UsageError
 from mimo_core.images.pixels import Pixels, as_8bit, crop_to, pad_to_multiple
 from mimo_core.metrics.psnr_ssim import psnr, ssim
+from mimo_core.models.architecture import count_parameters, gflops
 from mimo_core.models.int8 import KEY, Quantisation
-from mimo_core.models.network import MimoUNet, count_parameters, gflops
-from mimo_core.models.weights import Weights, build_network
+from mimo_core.models.network import MimoUNet, build_network
+from mimo_core.models.weights import Weights
 
 _PERCENTILE = 99.99
 
@@ -106,8 +107,8 @@ def measure(
         say(f"{weights.spec.variant}: timing {', '.join(runners)}")
         times = _times(runners, image, turns)
         plain = times[_PLAIN]
-        network = build_network(weights)
-        facts = gflops(network, *image.shape[:2]), count_parameters(network) / 1e6
+        shape = weights.spec.width, weights.spec.num_res
+        facts = gflops(*shape, *image.shape[:2]), count_parameters(*shape) / 1e6
         for how, runner in runners.items():
             scores = _scores(runner, pairs) if subject.trained and pairs and how != _PLAIN else (None, None)
             yield Row(weights.spec.variant, how, *facts, 1 / times[how], plain / times[how], *scores)

@@ -15,7 +15,8 @@ import torch
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.images.pixels import Pixels, crop_to, pad_to_multiple, quantise
 from mimo_core.inference.open_restorer import open_restorer
-from mimo_core.models.weights import Weights, build_network
+from mimo_core.models.network import build_network
+from mimo_core.models.weights import Weights
 from mimo_core.runs.recipe import Recipe
 
 _MULTIPLE = 4

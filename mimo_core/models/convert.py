@@ -5,10 +5,10 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from mimo_core.errors import UsageError
-from mimo_core.models.network import MimoUNet, count_parameters, gflops
+from mimo_core.models.architecture import count_parameters, gflops
 from mimo_core.models.weight_files import parse
 from mimo_core.models.weights import (
     ModelSpec,
@@ -75,8 +75,6 @@ def inspect_weights(name_or_path: str) -> Inspection:
     spec = spec_of(layout, source)
     require_finite(layout.tensors, source)
     git_object = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-    with torch.device("meta"):
-        network = MimoUNet(spec.width, spec.num_res, spec.interpolation)
     return Inspection(
         source=source,
         bytes=len(data),
@@ -90,10 +88,10 @@ def inspect_weights(name_or_path: str) -> Inspection:
         metadata=layout.metadata,
         spec=spec,
         interpolation_from="metadata" if "interpolation" in layout.metadata else "assumed",
-        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in layout.tensors.values()})),
-        parameters=count_parameters(network),
-        gflops_360x640=gflops(network, *_GFLOPS_AT),
-        largest=max(float(tensor.abs().max()) for tensor in layout.tensors.values()),
+        dtypes=layout.dtypes,
+        parameters=count_parameters(spec.width, spec.num_res),
+        gflops_360x640=gflops(spec.width, spec.num_res, *_GFLOPS_AT),
+        largest=max(float(np.abs(values).max()) for values in layout.tensors.values()),
     )
 
 
@@ -119,12 +117,13 @@ def convert_weights(
     if target.exists():
         raise UsageError(f"{target} exists; weights are never overwritten")
     weights = load_weights(name_or_path, interpolation)
-    rounded = {name: tensor.half().float() for name, tensor in weights.state.items()}
-    errors = [float((rounded[name] - tensor).abs().max()) for name, tensor in weights.state.items()]
-    largest = max(float(tensor.abs().max()) for tensor in weights.state.values())
+    # What float16 cannot hold becomes infinite, and is refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = [float(np.abs(values.astype(np.float16) - values).max()) for values in weights.state.values()]
+    largest = max(float(np.abs(values).max()) for values in weights.state.values())
     if half is None:
         half = suffix == ".safetensors" and max(errors) <= 1e-3 * largest
-    if half and largest > torch.finfo(torch.float16).max:
+    if half and largest > float(np.finfo(np.float16).max):
         raise UsageError(f"{name_or_path} holds values up to {largest:.3g}, which float16 cannot; convert to float32")
     if suffix == ".safetensors":
         trained_on = weights.metadata.get("trained_on", "")
@@ -138,9 +137,12 @@ def convert_weights(
             scales=weights.scales,
         )
     else:
+        import torch
+
         dtype = torch.float16 if half else torch.float32
         buffer = io.BytesIO()
-        torch.save({"model": {name: tensor.to(dtype) for name, tensor in weights.state.items()}}, buffer)
+        state = {name: torch.from_numpy(values).to(dtype) for name, values in weights.state.items()}
+        torch.save({"model": state}, buffer)
         write_whole(target, buffer.getvalue())
     written = target.read_bytes()
     return Conversion(

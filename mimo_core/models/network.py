@@ -1,19 +1,17 @@
 """The MIMO-UNet network (arXiv:2108.05054), any width and depth, parameters named as in official checkpoints."""
 
-import math
-from typing import Literal, cast, get_args
+from collections.abc import Mapping
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor, nn
 
 from mimo_core.errors import UsageError
+from mimo_core.models.architecture import Interpolation, check_architecture
+from mimo_core.models.weights import Floats, Weights
 
-Interpolation = Literal["nearest", "bilinear"]
-INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
-
-MULTIPLE = 4
-"""Heights and widths must be multiples of this: the encoder halves twice."""
+_DROPOUT_OF_PLUS = 0.1
 
 
 class MimoUNet(nn.Module):
@@ -38,12 +36,7 @@ class MimoUNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if width < 8 or width % 4:
-            raise UsageError(f"width must be a multiple of 4 and at least 8, not {width}")
-        if num_res < 1:
-            raise UsageError(f"num_res must be at least 1, not {num_res}")
-        if interpolation not in INTERPOLATIONS:
-            raise UsageError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, not {interpolation!r}")
+        check_architecture(width, num_res, interpolation)
         if not 0.0 <= dropout < 1.0:
             raise UsageError(f"dropout must be in [0, 1), not {dropout}")
         self.width, self.num_res, self.interpolation = width, num_res, interpolation
@@ -120,6 +113,22 @@ class MimoUNet(nn.Module):
         if self.interpolation == "nearest":
             return F.interpolate(x, scale_factor=factor, mode="nearest")
         return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def arrays_of(state: Mapping[str, Tensor]) -> dict[str, Floats]:
+    """Return a network's parameters as `Weights` hold them: float32, on the CPU."""
+    return {name: tensor.detach().cpu().float().numpy() for name, tensor in state.items()}
+
+
+def build_network(weights: Weights) -> MimoUNet:
+    """Return the network with these weights: float32, on the CPU, in evaluation mode."""
+    spec = weights.spec
+    dropout = _DROPOUT_OF_PLUS if spec.variant == "mimo-unet-plus" else 0.0
+    with torch.device("meta"):
+        network = MimoUNet(spec.width, spec.num_res, spec.interpolation, dropout)
+    # Copies: a network may be trained, the weights stay what they are.
+    network.load_state_dict({name: torch.tensor(values) for name, values in weights.state.items()}, assign=True)
+    return network.eval()
 
 
 class _Conv(nn.Module):
@@ -206,37 +215,3 @@ class _Fusion(nn.Module):
 
     def forward(self, full: Tensor, half: Tensor, quarter: Tensor) -> Tensor:
         return cast("Tensor", self.conv(torch.cat([full, half, quarter], dim=1)))
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of values in all parameters."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def gflops(network: MimoUNet, height: int, width: int) -> float:
-    """Arithmetic of one image in 10^9 operations: convolutions only, 2 per multiply-add, all three outputs.
-
-    Args:
-        network: any MIMO-UNet; only its shape counts.
-        height: rows, rounded up to a multiple of 4.
-        width: columns, rounded up to a multiple of 4.
-    """
-    rows, columns = (MULTIPLE * math.ceil(side / MULTIPLE) for side in (height, width))
-    scales = {"feat_extract.1": 4, "feat_extract.2": 16, "feat_extract.3": 16, "feat_extract.4": 4}
-    total = 0.0
-    for name, module in network.named_modules():
-        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            continue
-        part = ".".join(name.split(".")[:2])
-        # A convolution costs by its output's pixels, a transposed one by its input's.
-        reduction = scales.get(part) or _REDUCTION.get(part) or _REDUCTION[part.split(".")[0]]
-        total += 2.0 * module.weight.numel() * rows * columns / reduction
-    return total / 1e9
-
-
-# How many full-scale pixels one pixel of the module's output stands for.
-_REDUCTION = {
-    "Encoder.0": 1, "Encoder.1": 4, "Encoder.2": 16, "Decoder.0": 16, "Decoder.1": 4, "Decoder.2": 1,
-    "feat_extract.0": 1, "feat_extract.5": 1, "Convs.0": 4, "Convs.1": 1, "ConvsOut.0": 16, "ConvsOut.1": 4,
-    "AFFs.0": 1, "AFFs.1": 4, "FAM1": 16, "SCM1": 16, "FAM2": 4, "SCM2": 4,
-}  # fmt: skip

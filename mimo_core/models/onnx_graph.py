@@ -11,8 +11,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from mimo_core.errors import UsageError
+from mimo_core.models.architecture import MULTIPLE
 from mimo_core.models.int8 import Quantisation, Steps, activation_steps, weight_steps
-from mimo_core.models.network import MULTIPLE
 from mimo_core.models.weights import Weights, write_whole
 
 Output = Literal["image", "residual"]
@@ -85,7 +85,7 @@ def build_onnx(
         raise UsageError(f"opset {opset}: int8 with a scale for each channel needs {INT8_OPSET} or later")
 
     graph = _Graph(
-        {name: tensor.numpy() for name, tensor in weights.state.items()},
+        dict(weights.state),
         opset,
         weights.spec.interpolation,
         quantisation.ranges if quantisation is not None else {},

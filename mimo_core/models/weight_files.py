@@ -8,29 +8,38 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from mimo_core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = npt.NDArray[Any]
 
 FileFormat = Literal["safetensors", "pytorch"]
 
 _NESTED = ("model", "state_dict", "params_ema", "params")
 """Keys under which checkpoints keep the state dict; `model` is the official one."""
+# The types of safetensors that weights have: by what people call them, and as NumPy reads their bytes.
+_STORED = {
+    "F64": ("float64", "<f8"), "F32": ("float32", "<f4"), "F16": ("float16", "<f2"), "BF16": ("bfloat16", "<u2"),
+    "I64": ("int64", "<i8"), "I32": ("int32", "<i4"), "U8": ("uint8", "u1"), "I8": ("int8", "i1"),
+}  # fmt: skip
 _PREFIX = "module."
 """What data-parallel training puts in front of every name."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a weights file holds, as found: nothing renamed but the prefix taken off, nothing cast."""
+    """What a weights file holds, as found: nothing renamed but the prefix taken off, no value changed."""
 
     format: FileFormat
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Array]
     metadata: dict[str, str] = field(default_factory=dict)
     """The metadata of a safetensors file; empty for others."""
     nested_in: str | None = None
@@ -39,6 +48,8 @@ class Layout:
     """Whether the names began with `module.`."""
     others: tuple[str, ...] = ()
     """Further keys of the checkpoint, such as `optimizer` and `epoch`."""
+    dtypes: tuple[str, ...] = ()
+    """The types of the values as they are stored; bfloat16, which NumPy has not, is held as float32."""
 
 
 def parse(data: bytes, name: str) -> Layout:
@@ -82,17 +93,29 @@ def _looks_like_safetensors(data: bytes) -> bool:
 
 def _parse_safetensors(data: bytes, name: str) -> Layout:
     try:
-        tensors = safetensors.torch.load(data)
+        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except safetensors.SafetensorError as error:
         raise WeightsError(f"{name} is a damaged safetensors file of {len(data)} bytes ({error})") from error
+    tensors = {}
+    for key, entry in entries:
+        stored = _STORED.get(entry["dtype"])
+        if stored is None:
+            raise WeightsError(f"{name}: {key} holds {entry['dtype']} values; expected floating-point ones")
+        values = np.frombuffer(entry["data"], stored[1]).reshape(entry["shape"])
+        # The upper half of a float32.
+        tensors[key] = (values.astype("<u4") << 16).view("<f4") if stored[0] == "bfloat16" else values
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     stripped, prefixed = _strip(tensors)
-    return Layout("safetensors", stripped, dict(header.get("__metadata__", {})), prefixed=prefixed)
+    dtypes = tuple(sorted({_STORED[entry["dtype"]][0] for _, entry in entries}))
+    return Layout("safetensors", stripped, dict(header.get("__metadata__", {})), prefixed=prefixed, dtypes=dtypes)
 
 
 def _parse_pytorch(data: bytes, name: str) -> Layout:
     if _is_torchscript(data):
         raise WeightsError(f"{name} is a TorchScript archive, which holds code; save the network's state dict instead")
+    # Only here: official checkpoints are PyTorch's own files, all others need none of it.
+    import torch
+
     try:
         # What torch warns of is for those who call it; what the file is, is said below.
         with warnings.catch_warnings():
@@ -113,10 +136,23 @@ def _parse_pytorch(data: bytes, name: str) -> Layout:
         inner = content.get(key)
         if isinstance(inner, Mapping):
             others = tuple(str(other) for other in content if other != key)
-            stripped, prefixed = _strip(_only_tensors(inner, name))
-            return Layout("pytorch", stripped, nested_in=key, prefixed=prefixed, others=others)
-    stripped, prefixed = _strip(_only_tensors(content, name))
-    return Layout("pytorch", stripped, prefixed=prefixed)
+            return _of_tensors(inner, name, nested_in=key, others=others)
+    return _of_tensors(content, name)
+
+
+def _of_tensors(
+    content: Mapping[object, object], name: str, *, nested_in: str | None = None, others: tuple[str, ...] = ()
+) -> Layout:
+    import torch
+
+    tensors = _only_tensors(content, name)
+    dtypes = tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}))
+    arrays = {
+        key: (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().contiguous().numpy()
+        for key, tensor in tensors.items()
+    }
+    stripped, prefixed = _strip(arrays)
+    return Layout("pytorch", stripped, nested_in=nested_in, prefixed=prefixed, others=others, dtypes=dtypes)
 
 
 def _is_torchscript(data: bytes) -> bool:
@@ -143,7 +179,9 @@ def _unpickling_message(data: bytes, name: str, error: Exception) -> str:
     )
 
 
-def _only_tensors(content: Mapping[object, object], name: str) -> dict[str, Tensor]:
+def _only_tensors(content: Mapping[object, object], name: str) -> "dict[str, Tensor]":
+    from torch import Tensor
+
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         found = ", ".join(repr(key) for key in list(content)[:5]) or "nothing"
@@ -159,7 +197,7 @@ def _only_tensors(content: Mapping[object, object], name: str) -> dict[str, Tens
     return tensors
 
 
-def _strip(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+def _strip(tensors: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
     if tensors and all(key.startswith(_PREFIX) for key in tensors):
         return {key[len(_PREFIX) :]: value for key, value in tensors.items()}, True
     return dict(tensors), False

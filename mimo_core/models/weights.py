@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -11,22 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import safetensors.torch
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
 from mimo_core.errors import UsageError, WeightsError
 from mimo_core.images.scales import FULL, check_scales
-from mimo_core.models.network import INTERPOLATIONS, Interpolation, MimoUNet
+from mimo_core.models.architecture import (
+    INTERPOLATIONS,
+    Interpolation,
+    check_architecture,
+    parameter_shapes,
+)
 from mimo_core.models.shipped import ShippedWeights, shipped
 from mimo_core.models.variants import VARIANTS, variant_name
-from mimo_core.models.weight_files import Layout, parse
+from mimo_core.models.weight_files import Array, Layout, parse
 
 __all__ = [
     "ModelSpec",
     "ShippedWeights",
     "Weights",
-    "build_network",
     "golden_weights",
     "load_weights",
     "read_weights",
@@ -36,10 +40,11 @@ __all__ = [
     "weights_by_rule",
 ]
 
+Floats = npt.NDArray[np.float32]
+
 SCALES_KEY = "scales"
 """The entry of a safetensors file's metadata that says what scales the weights are made for."""
 _GOLDEN = "golden:"
-_DROPOUT_OF_PLUS = 0.1
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://|^[a-z0-9]+::")
 
 
@@ -56,10 +61,7 @@ class ModelSpec:
     interpolation: Interpolation
 
     def __post_init__(self) -> None:
-        with torch.device("meta"):
-            MimoUNet(self.width, 1, self.interpolation)
-        if self.num_res < 1:
-            raise UsageError(f"num_res must be at least 1, not {self.num_res}")
+        check_architecture(self.width, self.num_res, self.interpolation)
 
     @property
     def variant(self) -> str:
@@ -72,7 +74,7 @@ class Weights:
     """Checked weights: exactly the parameters of `spec`'s network, float32, finite."""
 
     spec: ModelSpec
-    state: dict[str, Tensor] = field(repr=False)
+    state: dict[str, Floats] = field(repr=False)
     sha256: str
     """Of the file's bytes; of names and values for `golden:` weights."""
     source: str
@@ -179,16 +181,6 @@ def spec_of(layout: Layout, source: str, interpolation: str | None = None) -> Mo
     return spec
 
 
-def build_network(weights: Weights) -> MimoUNet:
-    """Return the network with these weights: float32, on the CPU, in evaluation mode."""
-    spec = weights.spec
-    dropout = _DROPOUT_OF_PLUS if spec.variant == "mimo-unet-plus" else 0.0
-    with torch.device("meta"):
-        network = MimoUNet(spec.width, spec.num_res, spec.interpolation, dropout)
-    network.load_state_dict({name: tensor.clone() for name, tensor in weights.state.items()}, assign=True)
-    return network.eval()
-
-
 def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
     """Return weights made by rule, the same everywhere, without a file: for tests and diagnosis, not for restoring.
 
@@ -207,20 +199,23 @@ def golden_weights(variant: str, interpolation: str | None = None) -> Weights:
 
 def weights_by_rule(spec: ModelSpec, source: str) -> Weights:
     """Return weights of any network by the rule of `golden_weights`."""
-    state: dict[str, Tensor] = {}
+    # Its generator is a part of the rule.
+    import torch
+
+    state: dict[str, Floats] = {}
     digest = hashlib.sha256()
-    for index, (name, shape) in enumerate(sorted(_expected_shapes(spec).items())):
+    for index, (name, shape) in enumerate(sorted(parameter_shapes(spec.width, spec.num_res).items())):
         values = torch.randn(shape, generator=torch.Generator().manual_seed(index))
-        fan_in = torch.Size(shape[1:]).numel()
-        state[name] = values * (0.01 if name.endswith(".bias") else 0.5 / fan_in**0.5)
-        digest.update(name.encode() + state[name].numpy().tobytes())
+        fan_in = math.prod(shape[1:])
+        state[name] = (values * (0.01 if name.endswith(".bias") else 0.5 / fan_in**0.5)).numpy()
+        digest.update(name.encode() + state[name].tobytes())
     return Weights(spec, state, digest.hexdigest(), source, {"trained_on": "nothing"})
 
 
 def save_weights(
     path: Path,
     spec: ModelSpec,
-    state: Mapping[str, Tensor],
+    state: Mapping[str, Floats],
     *,
     trained_on: str = "",
     source_sha256: str = "",
@@ -243,8 +238,10 @@ def save_weights(
     Returns:
         The SHA-256 of the written bytes.
     """
-    dtype = torch.float16 if half else torch.float32
-    tensors = {name: state[name].detach().to("cpu", dtype).contiguous() for name in sorted(state)}
+    from safetensors.numpy import save
+
+    dtype = np.float16 if half else np.float32
+    tensors = {name: np.ascontiguousarray(state[name], dtype) for name in sorted(state)}
     metadata = {
         "variant": spec.variant,
         "width": str(spec.width),
@@ -255,7 +252,7 @@ def save_weights(
         SCALES_KEY: scales,
         **(more or {}),
     }
-    data = _canonical(safetensors.torch.save(tensors, metadata))
+    data = _canonical(save(tensors, metadata))
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -288,14 +285,8 @@ def _canonical(data: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-def _expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        network = MimoUNet(spec.width, spec.num_res, spec.interpolation)
-    return {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
-
-
-def _differences(tensors: Mapping[str, Tensor], spec: ModelSpec) -> list[str]:
-    expected = _expected_shapes(spec)
+def _differences(tensors: Mapping[str, Array], spec: ModelSpec) -> list[str]:
+    expected = parameter_shapes(spec.width, spec.num_res)
     problems = [f"{name} is missing" for name in expected if name not in tensors]
     problems += [f"{name} was not expected" for name in tensors if name not in expected]
     problems += [
@@ -306,20 +297,20 @@ def _differences(tensors: Mapping[str, Tensor], spec: ModelSpec) -> list[str]:
     return problems
 
 
-def _as_float32(tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    state = {}
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            raise WeightsError(f"{source}: {name} holds {tensor.dtype} values; expected floating-point ones")
-        state[name] = tensor.detach().float().contiguous()
+def _as_float32(tensors: Mapping[str, Array], source: str) -> dict[str, Floats]:
+    state: dict[str, Floats] = {}
+    for name, values in tensors.items():
+        if values.dtype.kind != "f":
+            raise WeightsError(f"{source}: {name} holds {values.dtype} values; expected floating-point ones")
+        state[name] = np.array(values, np.float32, order="C")
     require_finite(state, source)
     return state
 
 
-def require_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+def require_finite(tensors: Mapping[str, Array], source: str) -> None:
     """Refuse weights that no network can be computed with (WeightsError)."""
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
+    for name, values in tensors.items():
+        if not np.isfinite(values).all():
             raise WeightsError(f"{source}: {name} holds values that are not finite; the training that made it diverged")
 
 
@@ -336,5 +327,5 @@ def _trained_names(known: Mapping[str, ShippedWeights]) -> str:
     return ", ".join(name for name, entry in known.items() if entry.trained) or "none"
 
 
-def _shape(shape: torch.Size | tuple[int, ...]) -> str:
+def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(str(side) for side in shape)

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from mimo_core.errors import UsageError
 from mimo_core.images.scales import FULL, JUDGED_FACTORS, parse_scales
+from mimo_core.models.architecture import count_parameters, gflops
 from mimo_core.models.variants import parse_variant
 from mimo_core.runs import records
 from mimo_core.runs.folder import RunFolder
@@ -114,13 +115,7 @@ def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]], scales: Mappin
     spec = _spec(recipe)
     if spec is None or not shapes:
         return None
-    import torch
-
-    from mimo_core.models.network import MimoUNet, gflops
-
-    with torch.device("meta"):
-        network = MimoUNet(*spec)
-    total = sum(gflops(network, *shape) * count for shape, count in shapes.items())
+    total = sum(gflops(*spec, *shape) * count for shape, count in shapes.items())
     return recipe.ensemble * _passes(recipe, scales) * total / shapes.total()
 
 
@@ -139,14 +134,7 @@ def _cost(factors: Iterable[int]) -> float:
 
 def _parameters(recipe: Recipe) -> float | None:
     spec = _spec(recipe)
-    if spec is None:
-        return None
-    import torch
-
-    from mimo_core.models.network import MimoUNet, count_parameters
-
-    with torch.device("meta"):
-        return count_parameters(MimoUNet(*spec)) / 1e6
+    return None if spec is None else count_parameters(*spec) / 1e6
 
 
 def _spec(recipe: Recipe) -> tuple[int, int] | None:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody knows it by)
 from torch import Tensor
 
-from mimo_core.models.network import MULTIPLE, MimoUNet
+from mimo_core.models.architecture import MULTIPLE
+from mimo_core.models.network import MimoUNet
 
 CHAINS: tuple[tuple[int, ...], ...] = ((2,), (4, 2))
 """Passes before the one that is trained, by how many times smaller their images are."""

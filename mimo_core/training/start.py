@@ -72,7 +72,7 @@ def open_network(config: TrainConfig) -> tuple[ModelSpec, MimoUNet, str]:
     torch.manual_seed(config.seed)
     network = MimoUNet(spec.width, spec.num_res, spec.interpolation, config.dropout)
     if weights is not None:
-        network.load_state_dict(weights.state)
+        network.load_state_dict({name: torch.tensor(values) for name, values in weights.state.items()})
     elif config.zero_start:
         initialise(network)
     return spec, network, config.scales or (weights.scales if weights is not None else FULL)

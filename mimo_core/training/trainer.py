@@ -11,7 +11,8 @@ from torch import nn
 from mimo_core.errors import MimoError, UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.images.scales import FULL
-from mimo_core.models.network import Interpolation, MimoUNet
+from mimo_core.models.architecture import Interpolation
+from mimo_core.models.network import MimoUNet, arrays_of
 from mimo_core.models.variants import parse_variant
 from mimo_core.models.weights import ModelSpec, save_weights
 from mimo_core.training import checkpoints
@@ -193,7 +194,7 @@ class Trainer:
         save_weights(
             config.output / "weights.safetensors",
             self.spec,
-            self.average.state,
+            arrays_of(self.average.state),
             trained_on=kinds,
             scales=self.scales,
         )

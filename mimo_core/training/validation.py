@@ -13,7 +13,8 @@ from mimo_core.images.pixels import Pixels8
 from mimo_core.images.pyramid import add_enlarged, shrink
 from mimo_core.images.scales import parse_scales
 from mimo_core.metrics.psnr_ssim import psnr, ssim
-from mimo_core.models.network import MULTIPLE, MimoUNet
+from mimo_core.models.architecture import MULTIPLE
+from mimo_core.models.network import MimoUNet
 from mimo_core.training.blur import Shake, photograph
 from mimo_core.training.sources import Pair, read_rgb
 from mimo_core.training.train_config import ValidationData

@@ -10,7 +10,8 @@ from mimo_core.datasets.samples import sample_images
 from mimo_core.engines.quantization.calibration import Histogram, convolutions, observe
 from mimo_core.errors import SystemFailure, WeightsError
 from mimo_core.models.int8 import KEY, Quantisation, activation_steps, weight_steps
-from mimo_core.models.weights import Weights, build_network, golden_weights, load_weights
+from mimo_core.models.network import build_network
+from mimo_core.models.weights import Weights, golden_weights, load_weights
 
 
 def histogram(*parts: torch.Tensor) -> Histogram:

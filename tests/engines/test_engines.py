@@ -15,7 +15,8 @@ from mimo_core.engines.quantization.calibration import observe
 from mimo_core.hardware import int8_saturates
 from mimo_core.images.pixels import Pixels
 from mimo_core.models.int8 import KEY, Quantisation
-from mimo_core.models.weights import Weights, build_network, load_weights
+from mimo_core.models.network import build_network
+from mimo_core.models.weights import Weights, load_weights
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "blurred"
 CASES = [

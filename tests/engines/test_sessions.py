@@ -16,7 +16,7 @@ from mimo_core.engines import open_session as open_any
 from mimo_core.engines.base import Session, check_batch
 from mimo_core.errors import DeviceFaultError, ErrorKind, ImageError, SessionOutOfMemoryError, SystemFailure, UsageError
 from mimo_core.metrics.psnr_ssim import psnr
-from mimo_core.models.network import MimoUNet
+from mimo_core.models.network import MimoUNet, arrays_of
 from mimo_core.models.weights import ModelSpec, Weights, load_weights
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "blurred"
@@ -51,7 +51,7 @@ def without_residual(weights: Weights) -> Weights:
 
 def tiny() -> Weights:
     torch.manual_seed(1)
-    return Weights(ModelSpec(8, 1, "nearest"), dict(MimoUNet(8, 1).state_dict()), "", "tiny")
+    return Weights(ModelSpec(8, 1, "nearest"), arrays_of(MimoUNet(8, 1).state_dict()), "", "tiny")
 
 
 def every_level(kind: type[np.uint8] | type[np.uint16]) -> npt.NDArray:
@@ -150,7 +150,7 @@ def test_the_image_itself_is_never_rounded(precision: str, kind: type[np.uint8] 
 def test_the_sum_of_image_and_residual_is_float32_in_every_precision() -> None:
     """A residual of 2**-9 everywhere is exact in all of them, and so must be the sum; in bfloat16 few sums are."""
     weights = without_residual(tiny())
-    weights.state["feat_extract.5.main.0.bias"] = torch.full((3,), 2.0**-9)
+    weights.state["feat_extract.5.main.0.bias"] = np.full(3, 2.0**-9, np.float32)
     batch = every_level(np.uint8)
     exact = np.minimum(batch / np.float32(255) + np.float32(2.0**-9), np.float32(1))
     for precision in ("fp32", "bf16", "fp16"):

@@ -6,6 +6,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -33,7 +34,7 @@ def test_inspection_tells_layout_network_and_hashes(checkpoint: Path) -> None:
     assert found.spec == ModelSpec(8, 2, "nearest")
     assert found.interpolation_from == "assumed"
     assert found.dtypes == ("float32",)
-    assert found.parameters == sum(tensor.numel() for tensor in load_weights(str(checkpoint)).state.values())
+    assert found.parameters == sum(values.size for values in load_weights(str(checkpoint)).state.values())
     assert found.gflops_360x640 > 0
     assert found.official is None
     git = subprocess.run(["git", "hash-object", str(checkpoint)], capture_output=True, text=True, check=True)
@@ -51,7 +52,7 @@ def test_a_round_trip_through_safetensors_keeps_every_value(checkpoint: Path, tm
     content = torch.load(tmp_path / "b.pkl", weights_only=True)
     assert list(content) == ["model"]
     original = load_weights(str(checkpoint)).state
-    assert all(torch.equal(content["model"][name], tensor) for name, tensor in original.items())
+    assert all(np.array_equal(content["model"][name], values) for name, values in original.items())
     assert back.bytes == (tmp_path / "b.pkl").stat().st_size
 
 
@@ -59,7 +60,7 @@ def test_half_is_the_default_for_safetensors_and_its_error_is_told(checkpoint: P
     done = convert_weights(str(checkpoint), tmp_path / "a.safetensors")
     assert inspect_weights(str(tmp_path / "a.safetensors")).dtypes == ("float16",)
     before, after = load_weights(str(checkpoint)).state, load_weights(str(tmp_path / "a.safetensors")).state
-    error = max(float((before[name] - after[name]).abs().max()) for name in before)
+    error = max(float(np.abs(before[name] - after[name]).max()) for name in before)
     assert done.largest_error == pytest.approx(error)
     assert 0 < error < 1e-3
 

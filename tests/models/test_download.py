@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mimo_core.errors import MimoError
-from mimo_core.models.network import MimoUNet
+from mimo_core.models.network import MimoUNet, arrays_of
 from mimo_core.models.weights import ModelSpec, load_weights, save_weights
 from mimo_core.storage.disk_cache import cache_folder
 
@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def put(url: str, tmp_path: Path, seed: int) -> str:
     torch.manual_seed(seed)
     file = tmp_path / "local.safetensors"
-    sha256 = save_weights(file, ModelSpec(8, 1, "bilinear"), MimoUNet(8, 1).state_dict())
+    sha256 = save_weights(file, ModelSpec(8, 1, "bilinear"), arrays_of(MimoUNet(8, 1).state_dict()))
     with fsspec.open(url, "wb") as remote:
         remote.write(file.read_bytes())
     return sha256

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from mimo_core.errors import UsageError
-from mimo_core.models.network import MimoUNet, count_parameters, gflops
-from mimo_core.models.weights import build_network, golden_weights
+from mimo_core.models.architecture import count_parameters, gflops, parameter_shapes
+from mimo_core.models.network import MimoUNet, build_network
+from mimo_core.models.weights import golden_weights
 
 VARIANTS = {"mimo-unet": (32, 8), "mimo-unet-plus": (32, 20)}
 
@@ -38,20 +39,21 @@ def test_parameters_have_the_names_and_shapes_of_official_checkpoints(shared_dat
 
 
 def test_sizes_are_those_of_the_paper() -> None:
-    assert count_parameters(MimoUNet(32, 8)) == 6_807_171
-    assert count_parameters(MimoUNet(32, 20)) == 16_107_651
-    assert gflops(MimoUNet(32, 8), 360, 640) == pytest.approx(448.1, abs=0.05)
+    assert count_parameters(32, 8) == 6_807_171
+    assert count_parameters(32, 20) == 16_107_651
+    assert gflops(32, 8, 360, 640) == pytest.approx(448.1, abs=0.05)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.sampled_from([8, 12, 16, 32]), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6))
-def test_arithmetic_equals_what_torch_counts(width: int, num_res: int, rows: int, columns: int) -> None:
+def test_parameters_and_arithmetic_equal_what_torch_counts(width: int, num_res: int, rows: int, columns: int) -> None:
     with torch.device("meta"):
         network = MimoUNet(width, num_res)
         image = torch.empty(1, 3, 4 * rows, 4 * columns)
     with FlopCounterMode(display=False) as counter:
         network(image)
-    assert gflops(network, 4 * rows, 4 * columns) * 1e9 == pytest.approx(counter.get_total_flops())
+    assert {name: tuple(one.shape) for name, one in network.named_parameters()} == parameter_shapes(width, num_res)
+    assert gflops(width, num_res, 4 * rows, 4 * columns) * 1e9 == pytest.approx(counter.get_total_flops())
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from mimo_core.errors import UsageError
+from mimo_core.models.network import build_network
 from mimo_core.models.onnx_graph import export_onnx
-from mimo_core.models.weights import Weights, build_network, golden_weights, load_weights
+from mimo_core.models.weights import Weights, golden_weights, load_weights
 
 SAMPLES = Path(__file__).resolve().parents[2] / "samples" / "blurred"
 

@@ -6,14 +6,17 @@ import os
 import pickle
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from mimo_core.errors import UsageError, WeightsError
-from mimo_core.models.network import MimoUNet
-from mimo_core.models.weights import ModelSpec, build_network, load_weights, save_weights, shipped
+from mimo_core.models.convert import inspect_weights
+from mimo_core.models.network import MimoUNet, arrays_of, build_network
+from mimo_core.models.weights import ModelSpec, load_weights, save_weights, shipped
 
 SPEC = ModelSpec(8, 2, "nearest")
 
@@ -24,10 +27,10 @@ def state() -> dict[str, Tensor]:
     return dict(MimoUNet(8, 2).state_dict())
 
 
-def assert_same(loaded: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+def assert_same(loaded: dict[str, npt.NDArray[np.float32]], state: dict[str, Tensor]) -> None:
     assert loaded.keys() == state.keys()
     for name, tensor in state.items():
-        assert torch.equal(loaded[name], tensor)
+        assert np.array_equal(loaded[name], tensor.numpy())
 
 
 @pytest.mark.parametrize("suffix", [".pkl", ".pth"])
@@ -51,7 +54,7 @@ def test_the_old_format_of_torch_loads(tmp_path: Path, state: dict[str, Tensor])
 
 def test_saved_weights_come_back(tmp_path: Path, state: dict[str, Tensor]) -> None:
     file = tmp_path / "weights.safetensors"
-    sha256 = save_weights(file, ModelSpec(8, 2, "bilinear"), state, trained_on="nothing", half=False)
+    sha256 = save_weights(file, ModelSpec(8, 2, "bilinear"), arrays_of(state), trained_on="nothing", half=False)
     weights = load_weights(str(file))
     assert weights.spec == ModelSpec(8, 2, "bilinear")
     assert weights.sha256 == sha256
@@ -69,7 +72,9 @@ def test_saved_weights_come_back(tmp_path: Path, state: dict[str, Tensor]) -> No
 
 def test_saving_is_repeatable_and_readable_by_others(tmp_path: Path, state: dict[str, Tensor]) -> None:
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    assert save_weights(first, SPEC, state) == save_weights(second, SPEC, dict(reversed(state.items())))
+    assert save_weights(first, SPEC, arrays_of(state)) == save_weights(
+        second, SPEC, arrays_of(dict(reversed(state.items())))
+    )
     assert first.read_bytes() == second.read_bytes()
     assert all(tensor.dtype == torch.float16 for tensor in safetensors.torch.load_file(first).values())
     assert first.stat().st_mode & 0o044 == 0o044 & ~_umask()
@@ -77,16 +82,38 @@ def test_saving_is_repeatable_and_readable_by_others(tmp_path: Path, state: dict
 
 def test_half_weights_load_as_float32(tmp_path: Path, state: dict[str, Tensor]) -> None:
     file = tmp_path / "weights.safetensors"
-    save_weights(file, SPEC, state)
+    save_weights(file, SPEC, arrays_of(state))
     loaded = load_weights(str(file)).state
-    assert all(tensor.dtype == torch.float32 for tensor in loaded.values())
-    assert all(torch.equal(loaded[name], tensor.half().float()) for name, tensor in state.items())
+    assert all(values.dtype == np.float32 for values in loaded.values())
+    assert all(np.array_equal(loaded[name], tensor.half().float().numpy()) for name, tensor in state.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_types_that_others_save_in_load_as_float32(
+    tmp_path: Path, state: dict[str, Tensor], dtype: torch.dtype, suffix: str
+) -> None:
+    stored = {name: tensor.to(dtype) for name, tensor in state.items()}
+    file = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(stored, file)
+    else:
+        safetensors.torch.save_file(stored, file)
+    assert_same(load_weights(str(file)).state, {name: tensor.float() for name, tensor in stored.items()})
+    assert inspect_weights(str(file)).dtypes == (str(dtype).removeprefix("torch."),)
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({name: tensor.to(torch.int32) for name, tensor in state.items()}, file)
+    with pytest.raises(WeightsError, match="int32 values; expected floating-point ones"):
+        load_weights(str(file))
 
 
 def test_interpolation_is_the_callers_else_the_files_else_nearest(tmp_path: Path, state: dict[str, Tensor]) -> None:
     plain, marked = tmp_path / "plain.pth", tmp_path / "marked.safetensors"
     torch.save(state, plain)
-    save_weights(marked, ModelSpec(8, 2, "bilinear"), state)
+    save_weights(marked, ModelSpec(8, 2, "bilinear"), arrays_of(state))
     assert load_weights(str(plain)).spec.interpolation == "nearest"
     assert load_weights(str(plain), "bilinear").spec.interpolation == "bilinear"
     assert load_weights(str(marked)).spec.interpolation == "bilinear"
@@ -101,7 +128,7 @@ def test_the_network_is_built_with_the_weights(tmp_path: Path, state: dict[str, 
     weights = load_weights(str(file))
     network = build_network(weights)
     assert not network.training
-    assert_same(dict(network.state_dict()), state)
+    assert_same(arrays_of(dict(network.state_dict())), state)
     with torch.no_grad():
         network.get_parameter("feat_extract.0.main.0.bias").add_(1.0)
     assert_same(weights.state, state)
@@ -138,7 +165,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, state: dict[str, Tensor]) -> None
         if name.endswith(".pth"):
             torch.save(state, whole)
         else:
-            save_weights(whole, SPEC, state)
+            save_weights(whole, SPEC, arrays_of(state))
         (tmp_path / name).write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
         with pytest.raises(WeightsError, match=name):
             load_weights(str(tmp_path / name))
@@ -223,7 +250,7 @@ def test_every_shipped_card_tells_the_truth_about_its_file() -> None:
 
 def test_metadata_is_json_clean(tmp_path: Path, state: dict[str, Tensor]) -> None:
     file = tmp_path / "weights.safetensors"
-    save_weights(file, SPEC, state, trained_on='photos "by hand", ünïcode')
+    save_weights(file, SPEC, arrays_of(state), trained_on='photos "by hand", ünïcode')
     assert json.loads(json.dumps(load_weights(str(file)).metadata))["trained_on"] == 'photos "by hand", ünïcode'
 
 

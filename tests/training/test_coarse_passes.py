@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mimo_core.models.weights import build_network, load_weights
+from mimo_core.models.network import build_network
+from mimo_core.models.weights import load_weights
 from mimo_core.training.coarse_passes import CHAINS, corrected, draw_chain
 from mimo_core.training.sources import read_rgb
 from mimo_core.training.train_config import TrainConfig, ValidationData

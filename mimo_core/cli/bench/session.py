@@ -59,8 +59,8 @@ def main(argv: Sequence[str]) -> int:
     from mimo_core.inference.choices import choose, choose_weights
     from mimo_core.inference.open_restorer import session_spec
     from mimo_core.inference.tuning import tune
-    from mimo_core.models.network import gflops
-    from mimo_core.models.weights import Weights, build_network
+    from mimo_core.models.architecture import gflops
+    from mimo_core.models.weights import Weights
 
     hardware = Hardware.here()
     threads = config.threads or hardware.cores
@@ -90,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
     ceiling = matrix_rate(spec)
     if ceiling is not None and isinstance(weights, Weights):
         height, width = parse_size(config.size)
-        operations = gflops(build_network(weights), height, width) * 1e9
+        operations = gflops(weights.spec.width, weights.spec.num_res, height, width) * 1e9
         reached = max(one.rate for one in measured) * operations
         console.print(
             f"{operations / 1e9:.1f} GFLOP an image: {reached / 1e12:.3g} TFLOP/s at best, "

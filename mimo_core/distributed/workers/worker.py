@@ -4,7 +4,7 @@ import os
 import platform
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -18,12 +18,14 @@ from mimo_core.inference.open_restorer import session_spec
 from mimo_core.inference.pipeline import Pipeline, PipelineOptions
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.metrics.fid.extractor import FeatureExtractor
 from mimo_core.metrics.fid.inception import Inception
 from mimo_core.models.weights import Weights
 from mimo_core.runs.recipe import Recipe
 from mimo_core.storage import Store
 from mimo_core.storage.outages import set_patience
+
+if TYPE_CHECKING:
+    from mimo_core.metrics.fid.extractor import FeatureExtractor
 
 # Two tasks at a worker, so that reading the next shard overlaps computing this one, and one thread to spare.
 SLOTS = 2
@@ -119,12 +121,15 @@ class WorkerActor:
         self._session = wanted
         return self._host
 
-    def _extractor_of(self, setup: WorkerSetup, inception: Inception) -> FeatureExtractor:
+    def _extractor_of(self, setup: WorkerSetup, inception: Inception) -> "FeatureExtractor":
         """Load the Inception network, unless the run before had the same one."""
         wanted = (inception.sha256, setup.device, setup.recipe.threads)
         if self._extractor is None or self._extracting != wanted:
             if self._extractor is not None:
                 self._extractor.close()
+            # Only here: it computes by PyTorch, which takes seconds and memory that no other run needs.
+            from mimo_core.metrics.fid.extractor import FeatureExtractor
+
             self._extractor = FeatureExtractor(
                 inception, setup.device, setup.recipe.threads, kept=_KEPT_FEATURES if setup.decoded else 0
             )

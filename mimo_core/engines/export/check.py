@@ -13,7 +13,7 @@ from mimo_core.engines import SessionSpec, open_session
 from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.images.pixels import Pixels, pad_to_multiple
 from mimo_core.images.resizing import resize_bilinear
-from mimo_core.models.network import MULTIPLE
+from mimo_core.models.architecture import MULTIPLE
 from mimo_core.models.onnx_graph import Output
 from mimo_core.models.weights import Weights
 

@@ -19,7 +19,7 @@ from mimo_core.errors import UsageError
 from mimo_core.images.codecs import decode, model_input
 from mimo_core.images.pixels import as_8bit
 from mimo_core.images.tiling import TileGrid
-from mimo_core.models.network import MULTIPLE
+from mimo_core.models.architecture import MULTIPLE
 from mimo_core.models.onnx_graph import COMPILER_OPSET, INPUT, Output, export_onnx
 from mimo_core.models.weights import Weights
 from mimo_core.storage import read_url, redact

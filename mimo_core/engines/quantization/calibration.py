@@ -12,8 +12,9 @@ import torch
 
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.images.pixels import Pixels, pad_to_multiple
+from mimo_core.models.architecture import MULTIPLE
 from mimo_core.models.int8 import activation_steps
-from mimo_core.models.network import MULTIPLE, MimoUNet
+from mimo_core.models.network import MimoUNet
 
 Method = Literal["percentile", "max", "mse", "entropy"]
 Range = tuple[float, float]

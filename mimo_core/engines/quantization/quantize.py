@@ -21,7 +21,8 @@ from mimo_core.hardware import refuse_int8_that_saturates
 from mimo_core.images.pixels import Pixels, as_8bit, crop_to, pad_to_multiple
 from mimo_core.metrics.psnr_ssim import psnr, ssim
 from mimo_core.models.int8 import KEY, Quantisation, activation_steps, weight_steps
-from mimo_core.models.weights import Weights, build_network
+from mimo_core.models.network import build_network
+from mimo_core.models.weights import Weights
 
 METHODS: tuple[Method, ...] = get_args(Method)
 ASSUMED_PSNR = 35.0
@@ -208,14 +209,14 @@ def _by_harm(weights: Weights, ranges: Mapping[str, Range], image: Pixels) -> li
         steps = activation_steps(*ranges[name], symmetric=transposed)
         weight = weights.state[f"{name}.main.0.weight"]
         axis = 1 if transposed else 0
-        integers, scales = weight_steps(weight.numpy(), axis)
+        integers, scales = weight_steps(weight, axis)
         spread = np.expand_dims(scales.scale, tuple(one for one in range(4) if one != axis))
         layer.weight = torch.nn.Parameter(torch.from_numpy(integers * spread), requires_grad=False)
         ends = (-127, 127) if transposed else (0, 255)
         hook = layer.register_forward_pre_hook(_rounding(float(steps.scale), float(steps.zero), *ends))
         harm[name] = float((network.residual(picture) - exact).square().mean())
         hook.remove()
-        layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+        layer.weight = torch.nn.Parameter(torch.tensor(weight), requires_grad=False)
     return sorted(harm, key=lambda name: -harm[name])
 
 

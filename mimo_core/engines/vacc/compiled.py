@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, fie
 
 from mimo_core.errors import ImageError, WeightsError
 from mimo_core.images.scales import FULL, check_scales
-from mimo_core.models.network import MULTIPLE
+from mimo_core.models.architecture import MULTIPLE
 from mimo_core.models.weights import ModelSpec
 from mimo_core.storage import Store
 
