@@ -29,8 +29,8 @@ class QuantizeConfig(BaseModel):
     target: str = Field(description="file to write, .safetensors")
 
     reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
-    calibration: Literal["percentile", "max", "mse", "entropy"] = Field(
-        "percentile", description="how ranges are chosen; the others are measured for comparison"
+    calibration: Literal["auto", "percentile", "max", "mse", "entropy"] = Field(
+        "auto", description="how ranges are chosen; auto takes what loses least on the images that are measured on"
     )
     percentile: float = Field(99.99, gt=50, lt=100, description="of the values at each end, for that calibration")
     max_drop: float = Field(
@@ -65,7 +65,7 @@ def main(argv: Sequence[str]) -> int:
         weights,
         [sample.image for number, sample in enumerate(samples) if number % _EVERY != _EVERY - 1],
         [sample for number, sample in enumerate(samples) if number % _EVERY == _EVERY - 1] or samples[-1:],
-        method=config.calibration,
+        method=None if config.calibration == "auto" else config.calibration,
         percentile=config.percentile,
         max_drop=config.max_drop,
         say=lambda text: console.print(text, markup=False),

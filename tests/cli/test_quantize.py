@@ -79,7 +79,7 @@ def test_the_file_holds_the_same_weights_and_runs_in_every_precision(quantised: 
     assert all(bool((weights.state[name] == lite.state[name]).all()) for name in lite.state)
     found = Quantisation.of(weights)
     assert found is not None
-    assert found.calibration == "percentile 99.99"
+    assert found.calibration in ("max", "mse"), "the samples lose least by these"
     image = read(SAMPLES / "blurred" / "brushes.png")[:64, :96]
     assert np.array_equal(restored(weights, "fp32", [image]), restored(lite, "fp32", [image]))
 

@@ -67,7 +67,7 @@ def quantise(
     calibration: Sequence[Pixels],
     held_out: Sequence[Sample],
     *,
-    method: Method,
+    method: Method | None,
     percentile: float,
     max_drop: float,
     say: Callable[[str], None],
@@ -78,7 +78,7 @@ def quantise(
         weights: what to quantise.
         calibration: images, (H, W, 3) RGB.
         held_out: images to measure on, of few different shapes: int8 is compiled for each.
-        method: how ranges are chosen; the others are measured for comparison.
+        method: how ranges are chosen; None takes the one that loses least. All are measured.
         percentile: for the method of that name.
         max_drop: most dB to lose; the layers that hurt most stay in float until that holds.
         say: hears what is being done.
@@ -96,12 +96,15 @@ def quantise(
     histograms = observe(network, calibration)
     judge = _Judge(weights, held_out)
     trials = [judge.exact, *judge.lower()]
-    names = {other: _name(other, percentile) for other in (method, *(one for one in METHODS if one != method))}
-    for other, name in names.items():
+    names = {one: _name(one, percentile) for one in METHODS}
+    measured: dict[Method, Trial] = {}
+    for one, name in names.items():
         say(f"measuring {name} on {len(held_out)} images that calibration did not see")
-        trials.append(judge.trial(f"int8 {name}", _ranges(histograms, other, percentile)))
-    ranges = _ranges(histograms, method, percentile)
-    chosen = next(trial for trial in trials if trial.name == f"int8 {names[method]}")
+        measured[one] = judge.trial(f"int8 {name}", _ranges(histograms, one, percentile))
+    trials += measured.values()
+    best: Method = method or min(measured, key=lambda one: measured[one].drop)
+    chosen = measured[best]
+    ranges = _ranges(histograms, best, percentile)
     kept: tuple[str, ...] = ()
     order: Iterator[str] = iter(())
     while chosen.drop > max_drop:
@@ -114,10 +117,10 @@ def quantise(
             raise SystemFailure(ErrorKind.INTERNAL, f"{chosen.drop:.3f} dB are lost even with every layer in float")
         kept += more
         left = {name: span for name, span in ranges.items() if name not in kept}
-        chosen = judge.trial(f"int8 {names[method]}, {len(kept)} layers in float", left)
+        chosen = judge.trial(f"int8 {names[best]}, {len(kept)} layers in float", left)
         trials.append(chosen)
     ranges = {name: span for name, span in ranges.items() if name not in kept}
-    return Quantised(Quantisation(names[method], ranges), kept, tuple(trials), chosen)
+    return Quantised(Quantisation(names[best], ranges), kept, tuple(trials), chosen)
 
 
 class _Judge:
