@@ -102,7 +102,7 @@ def quantise(
         say(f"measuring {name} on {len(held_out)} images that calibration did not see")
         measured[one] = judge.trial(f"int8 {name}", _ranges(histograms, one, percentile))
     trials += measured.values()
-    best: Method = method or min(measured, key=lambda one: measured[one].drop)
+    best = method if method is not None else min(METHODS, key=lambda one: measured[one].drop)
     chosen = measured[best]
     ranges = _ranges(histograms, best, percentile)
     kept: tuple[str, ...] = ()
