@@ -40,7 +40,9 @@ def fetch(folder: Path) -> None:
     options = ["-o", f"Dir::Etc::sourcelist={listed.resolve()}", "-o", "Dir::Etc::sourceparts=-"]
     subprocess.run(["apt-get", *options, "update", "-q"], check=True)
     for suite in SUITES:
-        subprocess.run(["apt-get", *options, "source", "-q", "--download-only", suite], cwd=folder, check=True)
+        # A mirror that is being renewed lacks a file now and then; most suites are more than none.
+        if subprocess.run(["apt-get", *options, "source", "-q", "--download-only", suite], cwd=folder).returncode:
+            print(f"{suite} cannot be had from Debian at the moment", file=sys.stderr)
     for packed in sorted(folder.glob("*.tar.*")):
         if not packed.name.endswith(".asc") and "debian" not in packed.name.split("orig")[-1]:
             with tarfile.open(packed) as archive:

@@ -29,7 +29,6 @@ from mimo_core.runs.config import RunConfig, parse_workers
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.lease import Lease
 from mimo_core.runs.plan import Plan, read_plan
-from mimo_core.runs.records import scan
 from mimo_core.runs.replacement import discard_replacement
 from mimo_core.storage import Store
 from mimo_core.storage.outages import patient
@@ -133,7 +132,7 @@ def _finished(request: Request, folder: RunFolder) -> Plan | None:
 
 
 def _close_finished(folder: RunFolder, resolved: Resolved, plan: Plan, observer: Observer) -> Outcome:
-    statistics, summary = scan(folder.store), folder.summary()
+    statistics, summary = folder.totals(folder.manifest()).sum(), folder.summary()
     distance = set_distance(folder, resolved.recipe) if summary is None else SetDistance.of(summary)
     outcome = Outcome(statistics, resolved.recipe, plan, 0, 0.0, 0.0, (), 0, distance=distance)
     with leased(folder, observer):

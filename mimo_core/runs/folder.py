@@ -23,6 +23,7 @@ from mimo_core.runs.lease import Lease, LeaseLostError
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.runs.statistics import Statistics
+from mimo_core.runs.totals import Totals, read_totals, remove_totals
 from mimo_core.storage import Store, is_local, redact
 from mimo_core.version import __version__
 
@@ -57,6 +58,11 @@ class RunManifest(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     host: str = ""
     created_at: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from any other that the folder ever held."""
+        return f"{self.created_at} {self.fingerprint}"
 
     @classmethod
     def of(cls, config: RunConfig, recipe: Recipe) -> "RunManifest":
@@ -143,6 +149,7 @@ class RunFolder:
         outputs = self._outputs() if manifest.recipe.saves_images else ()
         self._delete(records.part_name(number) for number in records.part_numbers(self.store))
         self._delete(features.part_names(self.store))
+        remove_totals(self.store)
         self._delete(outputs)
         # Before its shards: a plan that is there is whole.
         self.store.delete(plan.COMMIT)
@@ -239,6 +246,15 @@ class RunFolder:
         with ThreadPoolExecutor(_READERS) as pool:
             hashes = list(zip(numbers, pool.map(self.features_sha256, numbers), strict=True))
         return features.FeatureSet(self.store, [(number, sha256) for number, sha256 in hashes if sha256 is not None])
+
+    def totals(self, run: RunManifest | None, numbers: Iterable[int] | None = None) -> Totals:
+        """Return the totals of a run's committed parts; errors as `read_totals`.
+
+        Args:
+            run: what the folder holds.
+            numbers: the parts that are committed, where that is known.
+        """
+        return read_totals(self.store, "" if run is None else run.identity, numbers)
 
     def committed(self) -> set[int]:
         """Return the numbers of the shards that are done."""

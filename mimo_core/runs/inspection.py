@@ -13,7 +13,7 @@ from mimo_core.runs.folder import RunFolder, RunManifest
 from mimo_core.runs.lease import EXPIRY_SECONDS, holder_is_dead_here, read_lease
 from mimo_core.runs.plan import Plan, PlanRow, read_plan
 from mimo_core.runs.record import Record
-from mimo_core.runs.records import part_numbers, read_part, scan
+from mimo_core.runs.records import part_numbers, read_part
 from mimo_core.runs.statistics import Statistics
 from mimo_core.storage import Store
 
@@ -75,7 +75,7 @@ def run_status(folder: RunFolder, clock: float) -> RunStatus:
         state = "working" if plan is not None else "planning"
     else:
         state = "interrupted"
-    statistics = scan(folder.store, numbers=numbers)
+    statistics = folder.totals(manifest, numbers).sum()
     return RunStatus(state, manifest, plan, statistics, len(numbers), driver, age)
 
 

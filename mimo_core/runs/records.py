@@ -232,30 +232,6 @@ def part_numbers(store: Store) -> Iterator[int]:
             yield number
 
 
-def scan(store: Store, *, numbers: Iterable[int] | None = None, threads: int = 16) -> Statistics:
-    """Return the statistics of the whole run (or of these parts) from footers alone, read by several threads.
-
-    A part that vanishes meanwhile (a run that is started over) is left out.
-    """
-    total = Statistics()
-    pending = iter(part_numbers(store) if numbers is None else numbers)
-    with ThreadPoolExecutor(threads) as pool:
-        while batch := [number for number, _ in zip(pending, range(threads * 16), strict=False)]:
-            for statistics in pool.map(lambda number: _footer_or_none(store, number), batch):
-                if statistics is not None:
-                    total = total.merge(statistics)
-    return total
-
-
-def _footer_or_none(store: Store, number: int) -> Statistics | None:
-    try:
-        return read_footer(store, number)[0]
-    except ImageError as error:
-        if error.kind is ErrorKind.NOT_FOUND:
-            return None
-        raise
-
-
 def describe_columns() -> list[dict[str, Any]]:
     """Name, type and meaning of every column, for the documentation."""
     return [{"name": name, "type": str(kind), "description": text} for name, kind, text in _COLUMNS]

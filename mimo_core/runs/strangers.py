@@ -36,7 +36,7 @@ def refuse_strangers(store: Store) -> None:
 def _names(store: Store) -> Iterator[str]:
     """Yield the names of files; of folders whose name no run has, the name alone."""
     for entry in store.list(recursive=False, folders=True):
-        if entry.key in ("lease/", "plan/", "records/", "features/", "images/", "replacement/"):
+        if entry.key in ("lease/", "plan/", "records/", "features/", "totals/", "images/", "replacement/"):
             yield from (file.key for file in store.list(entry.key[:-1]))
         else:
             yield entry.key

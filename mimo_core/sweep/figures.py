@@ -62,7 +62,7 @@ def read_figures(store: Store) -> Figures:
     manifest, summary = folder.manifest(), folder.summary()
     if manifest is None or summary is None:
         raise UsageError(f"{store} holds no finished run")
-    recipe, statistics = manifest.recipe, records.scan(store)
+    recipe, statistics = manifest.recipe, folder.totals(manifest).sum()
     restored = _restored(store, ["height", "width", "infer_ms"])
     shapes = _shapes(restored, recipe)
     operations = _operations(recipe, shapes, statistics.scales)

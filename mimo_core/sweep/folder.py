@@ -10,6 +10,7 @@ import pyarrow as pa
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.runs import records
 from mimo_core.runs.folder import NAME as RUN
+from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.strangers import refuse_strangers
 from mimo_core.storage import Store, redact
 from mimo_core.sweep.cells import FOLDER, Cell, baseline_of
@@ -87,7 +88,7 @@ class SweepFolder:
         run = self.run_of(cell)
         figures = read_figures(run)
         if not figures.restored:
-            statistics = records.scan(run)
+            statistics = RunFolder(run).totals(None).sum()
             kinds = {**statistics.error_kinds, **statistics.notes}
             reason = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
             first = statistics.first_failures[0].error if statistics.first_failures else "there are none"

@@ -20,7 +20,6 @@ from mimo_core.runs.records import (
     part_numbers,
     read_footer,
     read_part,
-    scan,
     write_part,
 )
 from mimo_core.runs.statistics import FIRST_FAILURES, Statistics
@@ -127,7 +126,7 @@ def test_parts_are_replaced_whole(store: Store) -> None:
     write_part(store, 0, [FAILED])
     write_part(store, 0, [RESTORED])
     assert read_part(store, 0) == [RESTORED]
-    assert scan(store) == Statistics.of([RESTORED])
+    assert read_footer(store, 0)[0] == Statistics.of([RESTORED])
 
 
 def test_no_credential_gets_into_a_part(tmp_path: Path) -> None:
@@ -227,16 +226,6 @@ def test_statistics_add_up(parts: list[list[Record]]) -> None:
     assert total == Statistics.of([record for part in parts for record in part])
     assert total.images == total.restored + total.failed + total.skipped
     assert len(total.first_failures) <= FIRST_FAILURES
-
-
-def test_a_run_is_summed_from_footers(store: Store) -> None:
-    expected = Statistics()
-    for number in range(20):
-        records = [replace(RESTORED, key=f"{number}/{row}") for row in range(3)] + [FAILED]
-        expected = expected.merge(write_part(store, number, records))
-    assert scan(store, threads=8) == expected
-    assert scan(store, numbers=[1, 2, 99]).images == 8
-    assert scan(store).images == 80
 
 
 def test_statistics_of_a_newer_version_are_understood() -> None:

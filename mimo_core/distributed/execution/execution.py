@@ -26,8 +26,9 @@ from mimo_core.runs.lease import Lease
 from mimo_core.runs.plan import ahead
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record, now
-from mimo_core.runs.records import read_footer, scan
+from mimo_core.runs.records import read_footer
 from mimo_core.runs.statistics import Statistics
+from mimo_core.runs.totals import Totals, write_totals
 from mimo_core.wording import count
 
 _COMMITTERS = 4
@@ -36,6 +37,8 @@ _PREFETCHED = 256
 # Parts pile up in memory if storage is slower than the workers: then the driver waits.
 _MAX_PENDING_COMMITS = 64
 _PROGRESS_SECONDS = 0.5
+# A driver that dies leaves the parts of so much time to be looked into one by one.
+_TOTALS_SECONDS = 30.0
 # A covariance needs two.
 _FEWEST_FEATURES = 2
 
@@ -81,8 +84,13 @@ class Execution:
         self._faults = faults
         self._fingerprint = prepared.recipe.fingerprint()
         self._tally = _Tally()
+        self._retrying = config.mode == "retry-failed"
         self._replaced: set[int] = set()
-        self._commits: deque[Future[Statistics]] = deque()
+        self._commits: deque[tuple[int, Future[Statistics]]] = deque()
+        self._manifest = folder.manifest()
+        self._totals = Totals()
+        self._last_totals = time.monotonic()
+        self._keeping: Future[None] | None = None
         self._committers = ThreadPoolExecutor(_COMMITTERS, "commit")
         self._earlier_images = 0
         self._earlier_failed = 0
@@ -95,9 +103,12 @@ class Execution:
     def run(self) -> Outcome:
         """Work until nothing is left, and write the summary."""
         done = self._folder.committed()
-        earlier = scan(self._folder.store, numbers=sorted(done))
-        if self._config.mode == "retry-failed":
+        self._totals = self._folder.totals(self._manifest, done)
+        earlier = self._totals.sum()
+        if self._retrying:
             self._earlier_images, self._earlier_failed = earlier.restored, 0
+            # From here on parts are replaced, and nothing that was summed up before holds.
+            self._keep(Totals()).result()
         else:
             self._earlier_images, self._earlier_failed = earlier.images, earlier.failed
         # What is left may have to be read from storage first, while the workers want to be heard.
@@ -114,9 +125,15 @@ class Execution:
                 self._check_limit()
                 self._show_progress()
                 self._settle_commits(_MAX_PENDING_COMMITS)
+                self._keep_totals()
             for shard, rows in self._breaker.release():
                 self._commit(shard, rows)
             self._settle_commits(0)
+            if self._retrying:
+                self._totals = self._folder.totals(self._manifest)
+            elif self._keeping is not None:
+                self._keeping.result()
+            self._keep(self._totals).result()
             self._show_progress(last=True)
         finally:
             tasks.close()
@@ -129,7 +146,7 @@ class Execution:
 
     def _tasks(self, done: set[int]) -> Iterator[Task]:
         """Yield what is left to do."""
-        if self._config.mode == "retry-failed":
+        if self._retrying:
             yield from self._retries(sorted(done))
         left = (number for number in range(self._plan.num_shards) if number not in done)
         for shard, rows in self._plan.row_counts(left):
@@ -196,7 +213,7 @@ class Execution:
                 self._commit(number, complete)
 
     def _commit(self, shard: int, rows: list[Record]) -> None:
-        self._commits.append(self._committers.submit(self._commit_now, shard, rows))
+        self._commits.append((shard, self._committers.submit(self._commit_now, shard, rows)))
 
     def _commit_now(self, shard: int, rows: list[Record]) -> Statistics:
         return self._folder.commit(
@@ -210,8 +227,25 @@ class Execution:
 
     def _settle_commits(self, most: int) -> None:
         """Take in the commits that are done, and wait until at most so many are pending."""
-        while self._commits and (len(self._commits) > most or self._commits[0].done()):
-            self._commits.popleft().result()
+        while self._commits and (len(self._commits) > most or self._commits[0][1].done()):
+            shard, commit = self._commits.popleft()
+            statistics = commit.result()
+            if not self._retrying:
+                self._totals.add(shard, statistics)
+
+    def _keep_totals(self) -> None:
+        """Write down now and then what is known of the parts, for whoever looks at the run next."""
+        due = time.monotonic() - self._last_totals >= _TOTALS_SECONDS
+        if self._retrying or not due or (self._keeping is not None and not self._keeping.done()):
+            return
+        if self._keeping is not None:
+            self._keeping.result()
+        self._last_totals = time.monotonic()
+        self._keeping = self._keep(self._totals)
+
+    def _keep(self, totals: Totals) -> Future[None]:
+        identity = "" if self._manifest is None else self._manifest.identity
+        return self._committers.submit(write_totals, self._folder.store, self._lease.epoch, totals.to_json(identity))
 
     def _check_limit(self) -> None:
         if self._config.max_failed is None:
@@ -263,7 +297,7 @@ class Execution:
     def _outcome(self) -> Outcome:
         tally = self._tally
         outcome = Outcome(
-            statistics=scan(self._folder.store),
+            statistics=self._totals.sum(),
             recipe=self._prepared.recipe,
             plan=self._plan,
             session_images=tally.images,
