@@ -11,7 +11,6 @@ from mimo_core.datasets.left_aside import is_image_name
 from mimo_core.datasets.pairing import (
     REFERENCE_FOLDERS,
     better_of,
-    has_many_originals,
     join,
     partners_of,
     role_of,
@@ -135,8 +134,7 @@ class References:
             source: its path or URL.
 
         Raises:
-            UsageError: two images of different folders would have one reference, by their names alone; or the image
-                is one of a data set that has many for each.
+            UsageError: two images of different folders would have one reference, by their names alone.
         """
         itself = self._images == "" or self._store.url_of(key) == source
         self._mixed = self._mixed or itself or self._images is not None
@@ -163,11 +161,6 @@ class References:
         if found is not None:
             self._used.add(found)
             return self._store.url_of(found), True
-        if has_many_originals(key.rpartition("/")[2]):
-            raise UsageError(
-                f"{key!r} is of Koehler's data set, which has about 200 originals for each image, and the best of "
-                "their scores counts: that is not computed here; a list with a column `reference` names one for each"
-            )
         return self._store.url_of(expected or (_expected_beside(key) if itself else key)), False
 
     def note_given(self, reference: str) -> None:

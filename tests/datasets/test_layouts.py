@@ -178,6 +178,16 @@ def test_koehler_is_refused_by_name(tmp_path: Path, real: list[tuple[Path, Path]
         list(list_images(str(tmp_path / "BlurryImages"), reference=str(tmp_path / "GroundTruth")))
 
 
+def test_one_image_that_is_named_like_koehlers_stops_nobody(tmp_path: Path, real: list[tuple[Path, Path]]) -> None:
+    place(real, tmp_path, ("photos/{n}.png",), ("sharp/{n}.png",))
+    place(real, tmp_path, ("photos/blurry1_{n}.png",), ())
+    entries = list(list_images(str(tmp_path / "photos"), reference=str(tmp_path / "sharp")))
+    assert [(entry.key, entry.paired) for entry in entries] == [
+        *((f"{n}.png", True) for n in NUMBERS),
+        *((f"blurry1_{n}.png", False) for n in NUMBERS),
+    ]
+
+
 @pytest.mark.parametrize("name", ["input.lmdb", "target.lmdb", ""])
 def test_lmdb_is_refused_by_name(tmp_path: Path, real: list[tuple[Path, Path]], name: str) -> None:
     for database in ("input.lmdb", "target.lmdb"):

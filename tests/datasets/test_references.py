@@ -129,6 +129,15 @@ def test_one_place_without_a_layout_is_refused_and_never_compared_with_itself(tm
         pairs(str(tmp_path), ["1.png", "a/2.png"], source, source if source == "a" else "")
 
 
+def test_a_limit_neither_hides_that_refusal_nor_counts_the_references_of_others(tmp_path: Path) -> None:
+    pairs(str(tmp_path / "plain"), ["in/1.png", "in/2.png", "out/1.png", "out/2.png"], "in", "out")
+    notes: list[str] = []
+    entries = list_images(str(tmp_path / "plain/in"), reference=str(tmp_path / "plain/out"), limit=1, note=notes.append)
+    assert ([entry.key for entry in entries], notes) == (["1.png"], [])
+    with pytest.raises(UsageError, match="no image is its own reference"):
+        list(list_images(str(tmp_path / "plain/in"), reference=str(tmp_path / "plain/in"), limit=1))
+
+
 def test_what_lies_outside_of_the_layout_has_no_reference(tmp_path: Path) -> None:
     found, _ = pairs(str(tmp_path), ["1.png", "set/blur/2.png", "set/sharp/2.png"])
     assert found == {"1.png": "sharp/1.png", "set/blur/2.png": "set/sharp/2.png"}
