@@ -51,6 +51,9 @@ LAYOUTS = {
         "G/00000{n}/gt/gt_sharp.png",
         left=("G/00000{n}/avg_inter_mask_100/avg_blur.png",),
     ),
+    "RSBlur's synthetic ones as its list has them": Layout(
+        ("0019/00000{n}/oracle_avg65_img/avg_blur.png",), "0019/00000{n}/gt/gt_sharp.png"
+    ),
     "REDS": Layout(("train/train_blur/00{n}/00000000.png",), "train/train_sharp/00{n}/00000000.png"),
     "REDS, a folder for each zip": Layout(
         ("val_blur/val/val_blur/00{n}/00000000.png",), "val_sharp/val/val_sharp/00{n}/00000000.png"
@@ -122,9 +125,10 @@ def test_each_layout_is_paired_and_scored(tmp_path: Path, real: list[tuple[Path,
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
-        ("RealBlur", "{sharp} {blurred}"),
+        ("RealBlur", "{sharp} {blurred} "),
         ("RSBlur", "{sharp} {blurred}"),
         ("RSBlur's synthetic ones", "{sharp}\t{blurred}"),
+        ("RSBlur's synthetic ones as its list has them", "{sharp} {blurred}"),
         ("BSD", "{sharp} {blurred}"),
         ("GoPro", "{blurred}, {sharp}"),
     ],

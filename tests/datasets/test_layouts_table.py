@@ -71,7 +71,8 @@ LAYOUTS = [
     Layout("HIDE", ("test/{shot}/{n}fromGOPR0950.png",), "GT/{n}fromGOPR0950.png", source="test", reference="GT"),
     Layout("HIDE, one root", ("test/{shot}/{n}fromGOPR0950.png",), "GT/{n}fromGOPR0950.png"),
     Layout("RealBlur", *REALBLUR, **REAL),
-    Layout("RealBlur, list", *REALBLUR, line="{sharp} {blurred}", **REAL),
+    # Each line of that list ends in a space.
+    Layout("RealBlur, list", *REALBLUR, line="{sharp} {blurred} ", **REAL),
     Layout(
         "RSBlur",
         *RSBLUR,
