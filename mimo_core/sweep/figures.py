@@ -89,11 +89,12 @@ def read_scores(store: Store) -> pa.Table:
 
 
 def _restored(store: Store, columns: list[str]) -> pa.Table:
-    """Return columns of the restored images' records, part after part."""
+    """Return columns of the restored images' records, part after part; null where a part is older than a column."""
     tables = [records.SCHEMA.empty_table().select(columns)]
     for number in records.part_numbers(store):
         table = records.read_part_table(store, number)
-        tables.append(table.filter(pc.equal(table["status"], "restored")).select(columns))
+        there = [name for name in columns if name in table.column_names]
+        tables.append(table.filter(pc.equal(table["status"], "restored")).select(there))
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
 
 

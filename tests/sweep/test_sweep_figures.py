@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from inprocess import LITE, recipe_of
 
@@ -12,7 +14,10 @@ from mimo_core.images.scales import parse_scales
 from mimo_core.inference.coarse_to_fine import CoarseToFineRestorer, passes_of
 from mimo_core.inference.restorer import Restoration
 from mimo_core.models.weights import load_weights
-from mimo_core.sweep.figures import _operations
+from mimo_core.runs.record import Record
+from mimo_core.runs.records import part_name, write_part
+from mimo_core.storage import Store
+from mimo_core.sweep.figures import _operations, read_scores
 
 SHAPE = (256, 320)
 SMALL, LARGE = (96, 640), (1024, 2048)
@@ -55,6 +60,17 @@ def test_each_image_counts_by_its_own_size_and_passes() -> None:
         assert found is not None
         each += [found] * number
     assert _operations(recipe, Counter(dict(images))) == pytest.approx(sum(each) / 4)
+
+
+def test_records_of_before_a_column_came_are_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record = Record("a.png", "/in/a.png", "restored", height=256, width=320, psnr=30.0, scales="1")
+    write_part(store, 0, [record])
+    path = tmp_path / part_name(0)
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["scales", "psnr_zoo"]), path)
+    scores = read_scores(store)
+    assert (scores["psnr"].to_pylist(), scores["psnr_zoo"].to_pylist()) == ([30.0], [None])
 
 
 class Noting:
