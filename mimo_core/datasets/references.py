@@ -157,11 +157,19 @@ class References:
             found, expected = self._beside(join(self._images, key))
         if found is None and not itself and "/" in key:
             found = self._by_name(key, "")
+        found, expected = (None if self._is(one, key, source) else one for one in (found, expected))
         self._told = self._told or (found or expected) is not None
         if found is not None:
             self._used.add(found)
             return self._store.url_of(found), True
         return self._store.url_of(expected or (_expected_beside(key) if itself else key)), False
+
+    def _is(self, candidate: str | None, key: str, source: str | None) -> bool:
+        """Return whether a reference would be the image itself, as where SOURCE is the folder of originals."""
+        if candidate is None:
+            return False
+        beside = None if self._images is None else join(self._images, key)
+        return candidate == beside or self._store.url_of(candidate) == source
 
     def note_given(self, reference: str) -> None:
         """Know of a reference that an image has by a list's own word."""
