@@ -99,14 +99,14 @@ def int8_saturates() -> bool:
     return "avx2" in flags and not flags & {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
-def refuse_int8_that_saturates() -> None:
-    """Refuse int8 on a CPU that computes it wrongly (`int8_saturates`).
+def refuse_int8_that_saturates(remedy: str = "use --precision fp32") -> None:
+    """Refuse int8 on a CPU that computes it wrongly (`int8_saturates`); `remedy` says what to do instead.
 
     Raises:
         UsageError: it is one.
     """
     if int8_saturates():
-        raise UsageError("this CPU's int8 products overflow (it has no VNNI): use --precision fp32")
+        raise UsageError(f"this CPU's int8 products overflow (it has no VNNI): {remedy}")
 
 
 def _cpu_has_bf16() -> bool:

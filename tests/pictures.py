@@ -74,6 +74,36 @@ def profile(space: str = "sRGB") -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()
 
 
+_PRIMARIES = {
+    "Display P3": ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407)),
+    "Adobe RGB (1998)": ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457)),
+}
+
+
+def wide_profile(name: str) -> bytes:
+    """A profile (ICC.1:2022) of a colour space that is wider than sRGB: its primaries by D50, and a gamma of 2.2."""
+
+    def fixed(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    def text(words: str) -> bytes:
+        body = words.encode("utf-16-be")
+        return b"mluc" + struct.pack(">IIIHHII", 0, 1, 12, 0x656E, 0x5553, len(body), 28) + body
+
+    curve = b"para" + struct.pack(">IHH", 0, 0, 0) + fixed(2.2)
+    tags = {b"desc": text(name), b"cprt": text("CC0"), b"wtpt": b"XYZ \0\0\0\0" + fixed(0.9642, 1, 0.8249)}
+    for letter, primary in zip("rgb", _PRIMARIES[name], strict=True):
+        tags |= {f"{letter}XYZ".encode(): b"XYZ \0\0\0\0" + fixed(*primary), f"{letter}TRC".encode(): curve}
+    offset = 132 + 12 * len(tags)
+    table, bodies = struct.pack(">I", len(tags)), b""
+    for tag, body in tags.items():
+        table += struct.pack(">4sII", tag, offset + len(bodies), len(body))
+        bodies += body + b"\0" * (-len(body) % 4)
+    header = struct.pack(">I4xI4s4s4s", offset + len(bodies), 0x04400000, b"mntr", b"RGB ", b"XYZ ")
+    header += struct.pack(">6H4s28x", 2020, 1, 2, 3, 4, 5, b"acsp") + fixed(0.9642, 1, 0.8249)
+    return header.ljust(128, b"\0") + table + bodies
+
+
 def exif(orientation: int) -> bytes:
     """An EXIF block with an orientation, a maker, an exposure time and a place."""
     block = Pillow.Exif()

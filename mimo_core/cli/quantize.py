@@ -48,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
 
     from mimo_core.datasets.samples import sample_pairs
     from mimo_core.engines.quantization.quantize import quantise
+    from mimo_core.hardware import refuse_int8_that_saturates
     from mimo_core.models.int8 import KEY
     from mimo_core.models.weights import load_weights, save_weights
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"{target}: the target must end in .safetensors")
     if target.exists():
         raise UsageError(f"{target} exists; weights are never overwritten")
+    refuse_int8_that_saturates("quantise on a machine that has it")
     weights = load_weights(config.weights, None if config.interpolation == "auto" else config.interpolation)
     samples = sample_pairs(config.images, config.reference, config.limit, config.crop)
     if len(samples) < 2:

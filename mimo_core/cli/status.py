@@ -13,6 +13,7 @@ from rich.table import Table
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, SOME_FAILED
 from mimo_core.cli.terminal import Terminal
+from mimo_core.errors import ErrorKind
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.inspection import RunStatus, run_status
 from mimo_core.storage import Store
@@ -35,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if config.as_json:
         print(json.dumps(_document(status), indent=1))
     else:
-        _print(status)
+        show_status(status)
     statistics = status.statistics
     return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
 
@@ -54,7 +55,8 @@ def _document(status: RunStatus) -> dict[str, object]:
     }
 
 
-def _print(status: RunStatus) -> None:
+def show_status(status: RunStatus) -> None:
+    """Print how far a run is."""
     console = Terminal()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
@@ -67,7 +69,8 @@ def _print(status: RunStatus) -> None:
     table.add_row("restored", str(statistics.restored))
     table.add_row("failed", _counted(statistics.failed, statistics.error_kinds))
     if statistics.skipped:
-        table.add_row("skipped", _counted(statistics.skipped, statistics.notes))
+        kinds = {kind: number for kind, number in statistics.notes.items() if kind != ErrorKind.REFERENCE_COLOURS}
+        table.add_row("skipped", _counted(statistics.skipped, kinds))
     if status.manifest is not None:
         table.add_row("model", escape(status.manifest.recipe.described()))
     if status.driver is not None and status.driver_age is not None:

@@ -4,12 +4,14 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from mimo_core.datasets.globs import Glob, has_magic, matches_any
 from mimo_core.datasets.left_aside import LeftAside, is_image_name
 from mimo_core.datasets.list_files import LIST_EXTENSIONS, list_extension, read_list
+from mimo_core.datasets.pairing import has_many_originals
 from mimo_core.datasets.references import References, refuse_lmdb
 from mimo_core.errors import UsageError
 from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
@@ -48,6 +50,7 @@ def list_images(
     *,
     include: tuple[str, ...] = (),
     reference: str | None = None,
+    limit: int | None = None,
     note: Callable[[str], None] | None = None,
     aside: LeftAside | None = None,
 ) -> Iterator[ImageEntry]:
@@ -63,6 +66,8 @@ def list_images(
     sets have it (`References`); a list's own column `reference` comes first. It may be the source itself: what it holds
     of references is not listed then. `note` is told in the end, in a line, which references belong to no image.
 
+    With `limit` so many images are taken, and `note` is told nothing, for the others' references are not amiss.
+
     The nature of SOURCE is checked at once; listing itself streams while the iterator is used.
 
     Raises:
@@ -74,9 +79,10 @@ def list_images(
     root, found = _choose(source, include, aside)
     if reference is not None:
         pairing = References(reference, root)
-        found = _paired(_some(_inputs(found, pairing), source, root, include), pairing, reference, note)
+        found = islice(_some(_inputs(found, pairing), source, root, include), limit)
+        found = _paired(found, pairing, reference, note if limit is None else None)
     else:
-        found = _some(found, source, root, include)
+        found = islice(_some(found, source, root, include), limit)
     # Pairs are found by the names that the storage has.
     if root is None:
         return found
@@ -264,15 +270,25 @@ def _inputs(entries: Iterator[ImageEntry], pairing: References) -> Iterator[Imag
 def _paired(
     entries: Iterator[ImageEntry], pairing: References, place: str, note: Callable[[str], None] | None
 ) -> Iterator[ImageEntry]:
-    given = False
+    given = found = False
+    koehler = None
     for entry in entries:
         if entry.reference is None:
             url, there = pairing.find(entry.key, entry.source)
+            if there is False and koehler is None and has_many_originals(entry.key.rpartition("/")[2]):
+                koehler = entry.key
+            found = found or there is not False
             yield replace(entry, reference=url, paired=there)
         else:
             given = True
             pairing.note_given(entry.reference)
             yield entry
+    # One image of such a name among others that have their references is no data set.
+    if koehler is not None and not given and not found:
+        raise UsageError(
+            f"{koehler!r} is of Koehler's data set, which has about 200 originals for each image, and the best of "
+            "their scores counts: that is not computed here; a list with a column `reference` names one for each"
+        )
     if pairing.told_nothing and not given:
         raise UsageError(
             f"no image of {redact(place)} has a reference there: no folder tells which are blurred and which sharp "

@@ -11,7 +11,6 @@ from mimo_core.datasets.left_aside import is_image_name
 from mimo_core.datasets.pairing import (
     REFERENCE_FOLDERS,
     better_of,
-    has_many_originals,
     join,
     partners_of,
     role_of,
@@ -135,8 +134,7 @@ class References:
             source: its path or URL.
 
         Raises:
-            UsageError: two images of different folders would have one reference, by their names alone; or the image
-                is one of a data set that has many for each.
+            UsageError: two images of different folders would have one reference, by their names alone.
         """
         itself = self._images == "" or self._store.url_of(key) == source
         self._mixed = self._mixed or itself or self._images is not None
@@ -159,16 +157,19 @@ class References:
             found, expected = self._beside(join(self._images, key))
         if found is None and not itself and "/" in key:
             found = self._by_name(key, "")
+        found, expected = (None if self._is(one, key, source) else one for one in (found, expected))
         self._told = self._told or (found or expected) is not None
         if found is not None:
             self._used.add(found)
             return self._store.url_of(found), True
-        if has_many_originals(key.rpartition("/")[2]):
-            raise UsageError(
-                f"{key!r} is of Koehler's data set, which has about 200 originals for each image, and the best of "
-                "their scores counts: that is not computed here; a list with a column `reference` names one for each"
-            )
         return self._store.url_of(expected or (_expected_beside(key) if itself else key)), False
+
+    def _is(self, candidate: str | None, key: str, source: str | None) -> bool:
+        """Return whether a reference would be the image itself, as where SOURCE is the folder of originals."""
+        if candidate is None:
+            return False
+        beside = None if self._images is None else join(self._images, key)
+        return candidate == beside or self._store.url_of(candidate) == source
 
     def note_given(self, reference: str) -> None:
         """Know of a reference that an image has by a list's own word."""

@@ -9,8 +9,8 @@ from mimo_core.distributed.preparation import entries_of, request_of, resolve, s
 from mimo_core.hardware import Hardware
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.folder import RunFolder
-from mimo_core.runs.plan import read_plan
-from mimo_core.runs.plan_writer import new_entries
+from mimo_core.runs.plan import Plan, read_plan
+from mimo_core.runs.plan_writer import Clashes, new_entries, try_plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.storage import Store
 
@@ -77,21 +77,23 @@ def dry_run(config: RunConfig) -> DryRun:
         done = len(folder.committed())
         if config.mode != "extend" or plan is None:
             return DryRun(name, resolved.recipe, True, images, shards, done)
-        aside = LeftAside()
-        listed = _count(new_entries(plan, entries_of(config, aside=aside)), aside)
+        listed = _count(config, plan)
         shards += -(-listed.images // plan.shard_size)
         return DryRun(name, resolved.recipe, True, images + listed.images, shards, done, listed)
-    aside = LeftAside()
-    listed = _count(entries_of(config, aside=aside), aside)
+    listed = _count(config)
     shards = -(-listed.images // shard_size_of(config, listed.images))
     return DryRun(name, resolved.recipe, False, listed.images, shards, 0, listed)
 
 
-def _count(entries: Iterator[ImageEntry], aside: LeftAside) -> Listed:
+def _count(config: RunConfig, plan: Plan | None = None) -> Listed:
+    """Count what a new run would take, or what would be added to a plan; refuse what planning would."""
     images = size = paired = unseen = 0
     first: list[str] = []
     unpaired: list[str] = []
-    for entry in entries:
+    aside, output_format = LeftAside(), config.format if plan is None else plan.format
+    clashes = Clashes(output_format, plan)
+    for entry in _entries(config, plan, aside):
+        clashes.add(entry)
         images += 1
         size += entry.size or 0
         paired += entry.paired is True
@@ -100,4 +102,12 @@ def _count(entries: Iterator[ImageEntry], aside: LeftAside) -> Listed:
             first.append(entry.key)
         if entry.paired is False and len(unpaired) < _SHOWN:
             unpaired.append(entry.key)
+    if clashes:
+        # Which they are, and whether other names settle it, only a plan tells; most lists come to none.
+        try_plan(_entries(config, plan), output_format=output_format, plan=plan)
     return Listed(images, size, tuple(first), paired, unseen, tuple(unpaired), dict(aside.counted))
+
+
+def _entries(config: RunConfig, plan: Plan | None, aside: LeftAside | None = None) -> Iterator[ImageEntry]:
+    entries = entries_of(config, aside=aside)
+    return entries if plan is None else new_entries(plan, entries)

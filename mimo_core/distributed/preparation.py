@@ -172,11 +172,18 @@ def entries_of(
     Raises:
         UsageError: there is no such source, or no image in it.
     """
-    entries = list_images(config.source, include=config.include, reference=config.reference, note=note, aside=aside)
+    entries = list_images(
+        config.source,
+        include=config.include,
+        reference=config.reference,
+        limit=config.limit,
+        note=note,
+        aside=aside,
+    )
     if config.restored_elsewhere is not None:
         restored = References(config.restored_elsewhere, layouts=False, called="--restored")
         entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
-    return islice(entries, config.limit)
+    return entries
 
 
 def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, observer: Observer) -> Plan:

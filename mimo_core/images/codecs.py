@@ -17,6 +17,7 @@ from mimo_core.images.containers.base import Header, truncated
 from mimo_core.images.containers.opencv import cv_failure
 from mimo_core.images.extensions import CONTAINERS
 from mimo_core.images.fitting import fit_metadata
+from mimo_core.images.orientation import orientation_of, stored, upright
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 
@@ -300,26 +301,31 @@ def _encode_gray_and_alpha(pixels: Pixels, container: str, metadata: Metadata) -
 
 
 def model_input(image: Image) -> Pixels:
-    """Return an image as the network takes it: HWC RGB, C-contiguous, depth kept; gray replicated, alpha left out."""
-    if image.channels == 3:
-        return image.pixels
-    code = cv2.COLOR_GRAY2RGB if image.channels == 1 else cv2.COLOR_RGBA2RGB
-    converted: Any = cv2.cvtColor(image.pixels, code)
-    return converted  # type: ignore[no-any-return]
+    """Return an image as the network takes it, and as it is scored: what a viewer shows.
+
+    It is HWC RGB, C-contiguous, depth kept, gray replicated, alpha left out, and turned as its EXIF orientation says.
+    """
+    pixels = image.pixels
+    if image.channels != 3:
+        code = cv2.COLOR_GRAY2RGB if image.channels == 1 else cv2.COLOR_RGBA2RGB
+        converted: Any = cv2.cvtColor(pixels, code)
+        pixels = converted
+    return upright(pixels, orientation_of(image.metadata))
 
 
 def with_restored(image: Image, restored: Pixels, *more: Pixels) -> Image:
     """Return the image with restored colours, HWC RGB of either depth: gray is one channel again, alpha re-attached.
 
-    Each page takes an array of its own. The alpha is unchanged; where the size or depth differs (`--size`, 8-bit
-    output) it is resized or converted.
+    Each page takes an array of its own. The colours are turned like `model_input` and are stored as the image is. The
+    alpha is unchanged; where the size or depth differs (`--size`, 8-bit output) it is resized or converted.
     """
     if image.more:
         first, *rest = (with_restored(*both) for both in zip(image.pages, (restored, *more), strict=True))
         return replace(first, more=tuple(rest))
     if restored.ndim != 3 or restored.shape[2] != 3:
         raise UsageError(f"a restored image is HWC RGB, not {restored.shape}")
-    colours: Any = np.ascontiguousarray(restored)
+    restored = stored(restored, orientation_of(image.metadata))
+    colours: Any = restored
     if image.gray:
         luma: Any = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
         colours = luma[:, :, np.newaxis]

@@ -46,10 +46,3 @@ def stored(pixels: Pixels, orientation: int) -> Pixels:
         pixels = pixels.swapaxes(0, 1)
     whole: Any = np.ascontiguousarray(pixels)
     return whole  # type: ignore[no-any-return]
-
-
-def turned(pixels: Pixels, from_orientation: int, to_orientation: int) -> Pixels:
-    """Return pixels stored under one orientation as they are stored under another; no copy where both are equal."""
-    if from_orientation == to_orientation:
-        return pixels
-    return stored(upright(pixels, from_orientation), to_orientation)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -109,10 +110,10 @@ class CoarseToFineRestorer:
 
     def _judged(self, images: Sequence[Pixels], tick: Tick) -> list[Result | tuple[int, ...]]:
         """Decide on the passes for images of one shape; those that full size alone suits may come back restored."""
-        height, width = images[0].shape[:2]
-        if min(height, width) < _SMALLEST_SIDE:
+        way = _way_to_judge(*images[0].shape[:2])
+        if way == "not":
             return list(self._along((1,), images, tick))
-        if height * width > _MOST_JUDGED_WHOLE:
+        if way == "by windows":
             return [self._judged_by_windows(image, tick) for image in images]
         judged: list[Result | tuple[int, ...]] = []
         for measured in self._measured(images, tick):
@@ -158,15 +159,50 @@ class _Measured:
     full: Restoration
 
 
+def _way_to_judge(height: int, width: int) -> Literal["not", "whole", "by windows"]:
+    if min(height, width) < _SMALLEST_SIDE:
+        return "not"
+    return "whole" if height * width <= _MOST_JUDGED_WHOLE else "by windows"
+
+
+def passes_of(shape: tuple[int, int], factors: tuple[int, ...], *, judged: bool) -> list[tuple[int, int]]:
+    """Return the (height, width) of everything that the network sees of an image, tiles aside.
+
+    Args:
+        shape: (height, width) of the image.
+        factors: of the passes that it took.
+        judged: whether those were chosen for it by looking at it.
+    """
+
+    def shrunk(height: int, width: int, factor: int) -> tuple[int, int]:
+        return -(-height // factor), -(-width // factor)
+
+    passes = [shrunk(*shape, factor) for factor in factors]
+    way = _way_to_judge(*shape) if judged else "not"
+    if way == "not":
+        return passes
+    window, corners = _windows(*shape)
+    looks = [shape] if way == "whole" else [window] * len(corners)
+    seen = [shrunk(*look, factor) for look in looks for factor in JUDGED_FACTORS]
+    # Judged whole, what full size suits is restored already.
+    return seen if way == "whole" and factors == (1,) else [*seen, *passes]
+
+
 def windows_of(image: Pixels) -> list[Pixels]:
     """Return squares spread evenly over an image, all of one shape: what a large one is judged by."""
-    height, width = (min(side, _WINDOW) for side in image.shape[:2])
+    (height, width), corners = _windows(*image.shape[:2])
+    return [image[top : top + height, left : left + width] for top, left in corners]
+
+
+def _windows(height: int, width: int) -> tuple[tuple[int, int], list[tuple[int, int]]]:
+    """Return the shape of the windows of an image, and their corners (top, left)."""
+    shape = min(height, _WINDOW), min(width, _WINDOW)
     places = [number / (_WINDOWS_A_SIDE - 1) for number in range(_WINDOWS_A_SIDE)]
     tops, lefts = (
         sorted({round((side - window) * place) for place in places})
-        for side, window in zip(image.shape[:2], (height, width), strict=True)
+        for side, window in zip((height, width), shape, strict=True)
     )
-    return [image[top : top + height, left : left + width] for top in tops for left in lefts]
+    return shape, [(top, left) for top in tops for left in lefts]
 
 
 def values_of(restoration: Restoration) -> npt.NDArray[np.float32]:

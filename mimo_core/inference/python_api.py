@@ -103,10 +103,10 @@ class ImageRestorer:
 
         Args:
             image: (H, W) or (H, W, 1) gray, (H, W, 3) RGB or (H, W, 4) RGB with alpha, uint8 or uint16; or the path or
-                URL of a file, whose first page is decoded as it is stored: its EXIF orientation is not applied.
+                URL of a file: its first page, which the network sees as its EXIF orientation turns it.
 
         Returns:
-            An array of the input's shape and type; for a file (H, W, C). Alpha is that of the input.
+            An array of the input's shape and type; for a file (H, W, C) as it is stored. Alpha is that of the input.
 
         Raises:
             ImageError: the file is no image that can be read, or it cannot be restored.
@@ -190,7 +190,7 @@ def score(
     Gray counts as RGB of equal values, alpha does not count, and 16 bits are scored as the 8 bits that they round to.
 
     Args:
-        image: an array or file, as for `ImageRestorer.restore`.
+        image: an array or file, as for `ImageRestorer.restore`; a file counts as a viewer shows it.
         reference: likewise, of the same size.
         metrics: names of metrics, also as one text joined by commas, or `all`.
 

@@ -15,7 +15,6 @@ from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.images import codecs
 from mimo_core.images.cache import DecodedImages, Fetched, ImageFiles
 from mimo_core.images.containers.base import profile_name
-from mimo_core.images.orientation import orientation_of, turned
 from mimo_core.images.pixels import Pixels, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 from mimo_core.inference.fault_hook import Faults
@@ -48,7 +47,7 @@ class Loaded:
 
     Attributes:
         image: as decoded.
-        pixels: what the network takes, (H, W, 3) RGB, resized if the recipe says so.
+        pixels: what the network takes, (H, W, 3) RGB, upright, resized if the recipe says so.
         reference: the ground truth at the same size, if there is one.
         more: what the network takes of further pages.
         given: what another tool made of it, at the same size and with the same type, where that is to be scored.
@@ -145,7 +144,7 @@ class Stages:
             if sharp is not None:
                 try:
                     truth = self._decode(task, index, row, sharp)
-                    reference = self._sized(_as_stored(truth, image))
+                    reference = self._sized(codecs.model_input(truth))
                     note = _colours(image, truth)
                 except ImageError as error:
                     problem = Problem(error.kind, f"the reference cannot be decoded: {error}")
@@ -158,7 +157,7 @@ class Stages:
                 reference = None
             self._insist_on_scores(problem)
             problem = problem or note
-            given = self._given(task, index, row, made, image, pixels) if made is not None else None
+            given = self._given(task, index, row, made, pixels) if made is not None else None
         times = reading.milliseconds, decoding.milliseconds
         return Loaded(
             image, pixels, tuple(more), reference, given, problem, file.nbytes, _modified(row.source, file), *times
@@ -318,12 +317,10 @@ class Stages:
         except ImageError as error:
             raise ImageError(error.kind, f"the restored image cannot be read: {error}") from error
 
-    def _given(
-        self, task: Task, index: int, row: PlanRow, made: Fetched, image: codecs.Image, pixels: Pixels
-    ) -> Pixels:
+    def _given(self, task: Task, index: int, row: PlanRow, made: Fetched, pixels: Pixels) -> Pixels:
         """Return what another tool made of an image, fit to be compared with it."""
         try:
-            given = self._sized(_as_stored(self._decode(task, index, row, made), image))
+            given = self._sized(codecs.model_input(self._decode(task, index, row, made)))
         except ImageError as error:
             raise ImageError(error.kind, f"the restored image cannot be decoded: {error}") from error
         if given.shape != pixels.shape:
@@ -350,16 +347,11 @@ def _modified(source: str, file: Fetched) -> int | None:
     return int(version) if version is not None and is_local(source) else None
 
 
-def _as_stored(other: codecs.Image, image: codecs.Image) -> Pixels:
-    """Return another file's pixels turned as the image's are stored, so that both show the same way up."""
-    orientations = orientation_of(other.metadata), orientation_of(image.metadata)
-    return turned(codecs.model_input(other), *orientations)
-
-
 def _colours(image: codecs.Image, truth: codecs.Image) -> Problem | None:
     """Tell of colour profiles that differ: scores compare the values as they are stored."""
     names = [profile_name(one.metadata.icc) for one in (image, truth)]
-    if names[0] == names[1]:
+    # Profiles without a name are equal where their bytes are.
+    if image.metadata.icc == truth.metadata.icc or (names[0] and names[0] == names[1]):
         return None
     return Problem(
         ErrorKind.REFERENCE_COLOURS,

@@ -124,9 +124,11 @@ def _parse_pytorch(data: bytes, name: str) -> Layout:
     except pickle.UnpicklingError as error:
         raise WeightsError(_unpickling_message(data, name, error)) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, UnicodeDecodeError, AttributeError) as error:
+        # Of the others the text is an inner number or name that means nothing to a reader.
+        said = f" ({_first_line(error)})" if isinstance(error, RuntimeError) else ""
         raise WeightsError(
             f"{name} cannot be read as weights ({len(data)} bytes beginning {data[:8]!r}): expected .safetensors, or "
-            f".pkl/.pth written by torch.save, complete. {_first_line(error)}"
+            f".pkl/.pth written by torch.save, complete{said}"
         ) from error
     if not isinstance(content, Mapping):
         raise WeightsError(

@@ -12,10 +12,9 @@ from typing import Any, cast
 import cv2
 import numpy as np
 
-from mimo_core.errors import ImageError, MimoError, UsageError
+from mimo_core.errors import MimoError, UsageError
 from mimo_core.images import codecs
 from mimo_core.images.containers import Metadata
-from mimo_core.images.containers.directory import read_directories
 from mimo_core.images.pixels import Pixels, Pixels8, as_8bit
 from mimo_core.images.resizing import resize_bilinear
 from mimo_core.report.rerun import Rerun
@@ -27,7 +26,6 @@ DIFFERENCE_LEVELS = 40
 """Levels (of 255) at which a difference map is brightest."""
 
 _THREADS = 4
-_ORIENTATION = 274
 # Side in pixels and quality, tried in turn until all pictures together fit.
 _STEPS = ((960, 85), (960, 75), (800, 70), (640, 70), (480, 65), (360, 60), (240, 50))
 
@@ -118,9 +116,8 @@ class _Loader:
     def load(self) -> Shot:
         first = self.rows[0]
         image = self._attempt("the input", lambda: self._decode(str(first["source"])))
-        turn = _orientation(image) if image is not None else 1
         before = self._sized(image, 0) if image is not None else None
-        self._add("input", "Input", before, turn)
+        self._add("input", "Input", before)
         truth = None
         if first["reference"] is not None:
             found = self._attempt("the reference", lambda: self._decode(str(first["reference"])))
@@ -134,14 +131,12 @@ class _Loader:
             after = self._attempt(what, lambda place=place: self._output(place, image))  # type: ignore[misc]
             if after is None:
                 continue
-            self._add(f"output-{place}", label if several else "Restored", after, turn)
+            self._add(f"output-{place}", label if several else "Restored", after)
             other = truth if truth is not None else before
             if other is not None and other.shape == after.shape:
                 name = "Error" if truth is not None else "Change"
-                self._add(
-                    f"difference-{place}", f"{name}, {label}" if several else name, difference(after, other), turn
-                )
-        self._add("reference", "Reference", truth, turn)
+                self._add(f"difference-{place}", f"{name}, {label}" if several else name, difference(after, other))
+        self._add("reference", "Reference", truth)
         return Shot(self.choice, str(first["key"]), tuple(self.layers), tuple(self.problems))
 
     def _attempt(self, what: str, get: Callable[[], Any]) -> Any:
@@ -181,9 +176,9 @@ class _Loader:
         restored = self.reruns[place].restore(self._sized(image, place))
         return codecs.model_input(codecs.with_restored(image, restored))
 
-    def _add(self, name: str, label: str, pixels: Pixels | None, turn: int) -> None:
+    def _add(self, name: str, label: str, pixels: Pixels | None) -> None:
         if pixels is not None:
-            self.layers.append(Layer(name, label, _upright(shrink(as_8bit(pixels), _STEPS[0][0]), turn)))
+            self.layers.append(Layer(name, label, shrink(as_8bit(pixels), _STEPS[0][0])))
 
 
 def difference(image: Pixels, other: Pixels) -> Shown:
@@ -232,23 +227,3 @@ def _encode(shot: Shot, side: int, quality: int) -> Encoded:
         data = codecs.encode(codecs.Image(pixels, Metadata(), "webp", False, False), "webp", quality=quality)
         uris[layer.name] = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
     return Encoded(uris, width, height)
-
-
-def _orientation(image: codecs.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 (upright) where there is none."""
-    if not image.metadata.exif:
-        return 1
-    try:
-        return read_directories(image.metadata.exif)[0].integer(_ORIENTATION, 1)
-    except ImageError:
-        return 1
-
-
-def _upright(pixels: Shown, orientation: int) -> Shown:
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -91,6 +92,44 @@ def new_entries(plan: Plan, entries: Iterable[ImageEntry]) -> Iterator[ImageEntr
     """Yield the entries that `extend` would append to the plan; memory and errors as there."""
     keys, _ = _taken(plan)
     return (entry for entry in entries if entry.key not in keys)
+
+
+class Clashes:
+    """Tells, in 16 bytes of memory for each entry, whether a plan of these entries may be refused."""
+
+    def __init__(self, output_format: str, plan: Plan | None = None) -> None:
+        """`plan`: the one that the entries would extend."""
+        self._names = OutputNames(output_format)
+        self._keys, self._outputs = KeyHashes(), KeyHashes()
+        self._taken = _taken(plan)[1] if plan is not None else None
+
+    def add(self, entry: ImageEntry) -> None:
+        """Note one more entry.
+
+        Raises:
+            UsageError: its key cannot be one.
+        """
+        check_key(entry.key)
+        self._keys.add(entry.key)
+        output = self._names.preferred(entry.key)
+        if self._names.may_meet(output):
+            self._outputs.add(output)
+
+    def __bool__(self) -> bool:
+        """Return whether two keys, or two outputs, may be the same; only writing the plan tells for certain."""
+        return bool(self._keys.repeated() or self._outputs.repeated(self._taken))
+
+
+def try_plan(entries: Iterable[ImageEntry], *, output_format: str, plan: Plan | None = None) -> None:
+    """Write a plan, or extend one, in a folder for the time being: raises what `write_plan` and `extend` do."""
+    with TemporaryDirectory(prefix="mimo-plan-") as folder:
+        store = Store(folder)
+        if plan is None:
+            write_plan(store, entries, output_format=output_format)
+            return
+        for number, rows in enumerate(read_ahead(plan.store, range(plan.num_shards), _THREADS)):
+            write_shard(store, number, rows)
+        extend(replace(plan, store=store), entries)
 
 
 def _taken(plan: Plan) -> tuple[KeySet, KeyHashes]:

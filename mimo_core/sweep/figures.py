@@ -1,14 +1,13 @@
 """The figures of one finished cell, from its records, its summary and its recipe."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mimo_core.errors import UsageError
-from mimo_core.images.scales import FULL, JUDGED_FACTORS, parse_scales
+from mimo_core.images.scales import format_scales, parse_scales
 from mimo_core.models.architecture import count_parameters, gflops
 from mimo_core.models.variants import parse_variant
 from mimo_core.runs import records
@@ -63,9 +62,9 @@ def read_figures(store: Store) -> Figures:
     if manifest is None or summary is None:
         raise UsageError(f"{store} holds no finished run")
     recipe, statistics = manifest.recipe, folder.totals(manifest).sum()
-    restored = _restored(store, ["height", "width", "infer_ms"])
-    shapes = _shapes(restored, recipe)
-    operations = _operations(recipe, shapes, statistics.scales)
+    restored = _restored(store, ["height", "width", "infer_ms", "scales"])
+    taken = _taken(restored, recipe)
+    shapes = {shape for shape, _ in taken}
     milliseconds = pc.quantile(restored["infer_ms"], 0.5)[0].as_py()
     return Figures(
         model=recipe.model,
@@ -74,7 +73,7 @@ def read_figures(store: Store) -> Figures:
         restored=statistics.restored,
         failed=statistics.failed,
         skipped=statistics.skipped,
-        gflops=operations,
+        gflops=_operations(recipe, taken),
         parameters=_parameters(recipe),
         scores=_means(statistics),
         fid=summary.get("fid"),
@@ -91,11 +90,12 @@ def read_scores(store: Store) -> pa.Table:
 
 
 def _restored(store: Store, columns: list[str]) -> pa.Table:
-    """Return columns of the restored images' records, part after part."""
+    """Return columns of the restored images' records, part after part; null where a part is older than a column."""
     tables = [records.SCHEMA.empty_table().select(columns)]
     for number in records.part_numbers(store):
         table = records.read_part_table(store, number)
-        tables.append(table.filter(pc.equal(table["status"], "restored")).select(columns))
+        there = [name for name in columns if name in table.column_names]
+        tables.append(table.filter(pc.equal(table["status"], "restored")).select(there))
     return pa.concat_tables([table.replace_schema_metadata(None) for table in tables], promote_options="permissive")
 
 
@@ -104,32 +104,29 @@ def _means(statistics: Statistics) -> dict[str, float]:
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def _shapes(restored: pa.Table, recipe: Recipe) -> Counter[tuple[int, int]]:
-    """Return how many images have each (height, width) as the network sees them."""
-    if recipe.size is not None:
-        return Counter({recipe.size: len(restored)}) if len(restored) else Counter()
-    return Counter(zip(restored["height"].to_pylist(), restored["width"].to_pylist(), strict=True))
+Taken = Counter[tuple[tuple[int, int], str]]
+"""How many images have each shape (height, width), as the network sees them, and took each passes."""
 
 
-def _operations(recipe: Recipe, shapes: Counter[tuple[int, int]], scales: Mapping[str, int]) -> float | None:
+def _taken(restored: pa.Table, recipe: Recipe) -> Taken:
+    columns = ("height", "width", "scales")
+    rows = zip(*(restored[name].to_pylist() for name in columns), strict=True)
+    usual = format_scales(recipe.factors or (1,))
+    return Counter((recipe.size or (height, width), scales or usual) for height, width, scales in rows)
+
+
+def _operations(recipe: Recipe, taken: Taken) -> float | None:
     spec = _spec(recipe)
-    if spec is None or not shapes:
+    if spec is None or not taken:
         return None
-    total = sum(gflops(*spec, *shape) * count for shape, count in shapes.items())
-    return recipe.ensemble * _passes(recipe, scales) * total / shapes.total()
+    from mimo_core.inference.coarse_to_fine import passes_of
 
-
-def _passes(recipe: Recipe, scales: Mapping[str, int]) -> float:
-    """Return what all passes over an image cost on average, in passes at full size; `scales`: what images took."""
-    if recipe.factors is not None:
-        return _cost(recipe.factors)
-    further = {taken: number for taken, number in scales.items() if taken != FULL}
-    total = sum(_cost(parse_scales(taken)) * number for taken, number in further.items())
-    return _cost(JUDGED_FACTORS) + total / max(1, sum(scales.values()))
-
-
-def _cost(factors: Iterable[int]) -> float:
-    return sum(1 / factor**2 for factor in factors)
+    total = sum(
+        gflops(*spec, *seen) * count
+        for (shape, scales), count in taken.items()
+        for seen in passes_of(shape, parse_scales(scales), judged=recipe.factors is None)
+    )
+    return recipe.ensemble * total / taken.total()
 
 
 def _parameters(recipe: Recipe) -> float | None:

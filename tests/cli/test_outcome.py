@@ -3,6 +3,8 @@
 import pytest
 
 from mimo_core.cli.outcome import scores_of
+from mimo_core.cli.status import show_status
+from mimo_core.runs.inspection import RunStatus
 from mimo_core.runs.statistics import Mean, Statistics
 
 
@@ -29,3 +31,11 @@ def test_means_of_what_was_scored_with_a_gain_only_over_as_many_images(
     scores: dict[str, Mean], row: tuple[str, str]
 ) -> None:
     assert scores_of(Statistics(scores=scores)) == [row]
+
+
+def test_what_is_scored_across_profiles_is_not_among_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    statistics = Statistics(images=5, restored=3, skipped=2, notes={"reference_missing": 2, "reference_colours": 3})
+    show_status(RunStatus("finished", None, None, statistics, 1, None, None))
+    said = capsys.readouterr().out
+    assert "2 (2 reference_missing)" in said
+    assert "reference_colours" not in said

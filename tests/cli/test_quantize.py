@@ -171,12 +171,15 @@ def test_a_cpu_whose_int8_overflows_is_refused(
     options = ["--limit", "2", "--crop", "64"]
     assert main(["quantize", "mimo-unet-lite", str(SAMPLES / "blurred"), str(target), *options]) == USAGE
     said = capsys.readouterr()
-    assert "int8 products overflow (it has no VNNI): use --precision fp32" in said.err
+    assert "int8 products overflow (it has no VNNI): quantise on a machine that has it" in said.err
     assert "calibrating" not in said.out, "that is known before the minutes that calibration takes"
     assert not target.exists()
 
 
-def test_wrong_use_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pretend_cpu: Callable[[str], None]
+) -> None:
+    pretend_cpu("avx512_vnni")
     images = str(SAMPLES / "blurred")
     there = tmp_path / "there.safetensors"
     there.write_bytes(b"precious")

@@ -51,6 +51,9 @@ LAYOUTS = {
         "G/00000{n}/gt/gt_sharp.png",
         left=("G/00000{n}/avg_inter_mask_100/avg_blur.png",),
     ),
+    "RSBlur's synthetic ones as its list has them": Layout(
+        ("0019/00000{n}/oracle_avg65_img/avg_blur.png",), "0019/00000{n}/gt/gt_sharp.png"
+    ),
     "REDS": Layout(("train/train_blur/00{n}/00000000.png",), "train/train_sharp/00{n}/00000000.png"),
     "REDS, a folder for each zip": Layout(
         ("val_blur/val/val_blur/00{n}/00000000.png",), "val_sharp/val/val_sharp/00{n}/00000000.png"
@@ -122,9 +125,10 @@ def test_each_layout_is_paired_and_scored(tmp_path: Path, real: list[tuple[Path,
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
-        ("RealBlur", "{sharp} {blurred}"),
+        ("RealBlur", "{sharp} {blurred} "),
         ("RSBlur", "{sharp} {blurred}"),
         ("RSBlur's synthetic ones", "{sharp}\t{blurred}"),
+        ("RSBlur's synthetic ones as its list has them", "{sharp} {blurred}"),
         ("BSD", "{sharp} {blurred}"),
         ("GoPro", "{blurred}, {sharp}"),
     ],
@@ -176,6 +180,16 @@ def test_koehler_is_refused_by_name(tmp_path: Path, real: list[tuple[Path, Path]
         list(list_images(str(tmp_path), reference=str(tmp_path)))
     with pytest.raises(UsageError, match=r"'Blurry1_1.png' is of Koehler's data set"):
         list(list_images(str(tmp_path / "BlurryImages"), reference=str(tmp_path / "GroundTruth")))
+
+
+def test_one_image_that_is_named_like_koehlers_stops_nobody(tmp_path: Path, real: list[tuple[Path, Path]]) -> None:
+    place(real, tmp_path, ("photos/{n}.png",), ("sharp/{n}.png",))
+    place(real, tmp_path, ("photos/blurry1_{n}.png",), ())
+    entries = list(list_images(str(tmp_path / "photos"), reference=str(tmp_path / "sharp")))
+    assert [(entry.key, entry.paired) for entry in entries] == [
+        *((f"{n}.png", True) for n in NUMBERS),
+        *((f"blurry1_{n}.png", False) for n in NUMBERS),
+    ]
 
 
 @pytest.mark.parametrize("name", ["input.lmdb", "target.lmdb", ""])

@@ -129,6 +129,44 @@ def test_one_place_without_a_layout_is_refused_and_never_compared_with_itself(tm
         pairs(str(tmp_path), ["1.png", "a/2.png"], source, source if source == "a" else "")
 
 
+def test_a_limit_neither_hides_that_refusal_nor_counts_the_references_of_others(tmp_path: Path) -> None:
+    pairs(str(tmp_path / "plain"), ["in/1.png", "in/2.png", "out/1.png", "out/2.png"], "in", "out")
+    notes: list[str] = []
+    entries = list_images(str(tmp_path / "plain/in"), reference=str(tmp_path / "plain/out"), limit=1, note=notes.append)
+    assert ([entry.key for entry in entries], notes) == (["1.png"], [])
+    with pytest.raises(UsageError, match="no image is its own reference"):
+        list(list_images(str(tmp_path / "plain/in"), reference=str(tmp_path / "plain/in"), limit=1))
+
+
+@pytest.mark.parametrize(
+    ("files", "source", "reference"),
+    [
+        (["test/s/blur/1.png", "test/s/sharp/1.png"], "test/s/sharp", "test/s"),
+        (["test/s/blur/1.png", "test/s/sharp/1.png"], "test/s/sharp", ""),
+        (["test/s/blur/1.png", "test/s/sharp/1.png"], "test/s/sharp/1.png", "test/s/sharp"),
+        (["scene1/blur/blur_1.png", "scene1/gt/gt_1.png"], "scene1/gt", "scene1"),
+        (["test/a/1.png", "GT/1.png"], "GT", ""),
+        (["val/input_crops/1.png", "val/target_crops/1.png"], "val/target_crops", "val"),
+    ],
+)
+def test_originals_that_are_named_as_the_source_are_not_their_own_references(
+    tmp_path: Path, files: list[str], source: str, reference: str
+) -> None:
+    with pytest.raises(UsageError, match="no image is its own reference"):
+        pairs(str(tmp_path), files, source, reference)
+
+
+def test_a_list_of_originals_that_lies_elsewhere_gives_none_itself(tmp_path: Path) -> None:
+    pairs(str(tmp_path / "set"), ["blur/1.png", "sharp/1.png"])
+    (tmp_path / "list.txt").write_text("set/sharp/1.png\n")
+    for reference in ("set", "set/sharp"):
+        (entry,) = list_images(str(tmp_path / "list.txt"), reference=str(tmp_path / reference))
+        assert entry.paired is False
+        assert entry.reference != entry.source
+    with pytest.raises(UsageError, match="no image is its own reference"):
+        list(list_images(str(tmp_path / "list.txt"), reference=str(tmp_path)))
+
+
 def test_what_lies_outside_of_the_layout_has_no_reference(tmp_path: Path) -> None:
     found, _ = pairs(str(tmp_path), ["1.png", "set/blur/2.png", "set/sharp/2.png"])
     assert found == {"1.png": "sharp/1.png", "set/blur/2.png": "set/sharp/2.png"}

@@ -169,6 +169,53 @@ def test_a_dry_run_counts_as_the_run_does(place: Path, options: dict[str, object
     assert would.listed.images == would.images - (5 if "limit" in options else 23)
 
 
+@pytest.mark.parametrize(
+    ("rows", "output_format", "message"),
+    [
+        ("x,in/a.png x,in/c.png", "same", "the key 'x' occurs twice in the image list: for .*a.png and for .*c.png"),
+        ("a.gif,in/a.png a.gif.png,in/c.png", "same", "'a.gif' and 'a.gif.png' would both write 'images/a.gif.png'"),
+        ("n.png,in/a.png n.jpg.png,in/c.png n.jpg,in/b.jpg", "png", "'n.jpg' and 'n.jpg.png' would both write"),
+        ("../a.png,in/a.png", "same", "a.png"),
+    ],
+)
+def test_a_dry_run_refuses_the_lists_that_the_run_refuses(
+    place: Path, rows: str, output_format: str, message: str
+) -> None:
+    list_file = place / "list.csv"
+    options: dict[str, object] = {"source": str(list_file), "format": output_format}
+    for mode in ("resume", "extend"):
+        list_file.write_text("\n".join(["key,source", *rows.split()]))
+        with pytest.raises(UsageError, match=message):
+            dry_run(config_of(mode=mode, **options))
+        with pytest.raises(UsageError, match=message):
+            start(mode=mode, **options)
+        if mode == "resume":
+            list_file.write_text("key,source\nfirst.png,in/a.png\n")
+            start(**options)
+
+
+def test_a_dry_run_takes_what_the_run_settles(place: Path) -> None:
+    """Two keys that want one output get others."""
+    (place / "in" / "a.jpg").write_bytes((place / "in" / "a.png").read_bytes())
+    would = dry_run(config_of(format="png"))
+    start(format="png")
+    plan = read_plan(Store("out"))
+    assert plan is not None
+    assert would.images == plan.num_images == 4
+    assert [row.output for row in plan.rows()][:2] == ["images/a.jpg.png", "images/a.png"]
+
+
+def test_a_dry_run_of_an_extension_knows_the_outputs_of_the_plan(place: Path) -> None:
+    list_file = place / "list.csv"
+    list_file.write_text("key,source\na.gif,in/a.png\n")
+    start(source=str(list_file))
+    list_file.write_text("key,source\na.gif.png,in/c.png\n")
+    with pytest.raises(UsageError, match=r"would both write 'images/a\.gif\.png'"):
+        dry_run(config_of(source=str(list_file), mode="extend"))
+    with pytest.raises(UsageError, match=r"would both write 'images/a\.gif\.png'"):
+        start(source=str(list_file), mode="extend")
+
+
 @pytest.mark.parametrize("mode", ["retry-failed", "extend"])
 def test_modes_that_need_a_run_say_so(place: Path, mode: str) -> None:
     with pytest.raises(UsageError, match=f"--mode {mode} needs a run, and .*out holds none"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -110,6 +111,71 @@ def test_the_operator_is_the_zoos_own_at_its_size(tmp_path: Path, colourful_weig
             "ResizeType": "BILINEAR_CV",
         },
     }
+
+
+# Vastai/VastModelZOO@84bf3fb, deblurring_denoising/mimo_unet/vacc_code/build/config.yaml: each key and its value.
+ZOO = {
+    "model.name": "MIMO-UNet",
+    "model.inputs.input": [1, 3, 360, 640],
+    "model.checkpoint": "weights/MIMO-UNet360_640dynamicbilinear.onnx",
+    "engine.type": "vacc",
+    "engine.dtype": "int8",
+    "engine.common.data_transport_mode": 1,
+    "engine.common.force_tiny_oc_1x1_to_3x3": True,
+    "engine.add_extra_ops_to_graph.type": None,
+    "engine.calibration.calibrate_mode": "percentile",
+    "engine.calibration.quantize_per_channel": True,
+    "dataset.path": "GoPro/test/input",
+    "dataset.sampler.suffix": None,
+    "dataset.sampler.get_data_num": 50,
+    "dataset.transform_ops[0].type": "DecodeImage",
+    "dataset.transform_ops[1].type": "Resize",
+    "dataset.transform_ops[1].size": [360, 640],
+    "dataset.transform_ops[2].type": "Normalize",
+    "dataset.transform_ops[2].norm_type": None,
+    "dataset.transform_ops[3].type": "ToTensor",
+    "workspace.work_dir": "./deploy_weights/",
+    "workspace.enable_ir": True,
+    "workspace.save_log": True,
+}
+
+
+def leaves(value: object, name: str = "") -> dict[str, object]:
+    """The values of a document by their dotted names; lists of numbers are values."""
+    if isinstance(value, dict):
+        return {key: one for part, inner in value.items() for key, one in leaves(inner, f"{name}.{part}").items()}
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {key: one for place, inner in enumerate(value) for key, one in leaves(inner, f"{name}[{place}]").items()}
+    return {name.removeprefix("."): value}
+
+
+def test_the_page_has_the_kit_beside_the_zoos_configuration_key_by_key(tmp_path: Path, colourful_weights: Path) -> None:
+    write_vacc_folder(load_weights(str(colourful_weights)), tmp_path, size=(360, 640), calibration_images=IMAGES)
+    ours = leaves(yaml.safe_load((tmp_path / "int8.yaml").read_text()))
+    page = (Path(__file__).resolve().parents[2] / "docs" / "vacc.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in page.partition("| `vacc_code/build/config.yaml`")[2].partition("\n\n")[0].splitlines()[2:]
+    ]
+    theirs, found = dict[str, object](), dict[str, object]()
+    for left, right, told in rows:
+        there, here = (
+            {
+                name: yaml.safe_load(value)
+                for name, value in re.findall(r"`([a-z_.]+[\w.\[\]]*): ([^`]+)`", cell)
+                if name.count(".") or name == "name"
+            }
+            for cell in (left, right)
+        )
+        theirs |= there
+        found |= here
+        if told.startswith("the same"):
+            assert list(there.values()) == list(here.values()) or "workspace" in left, left
+    assert theirs == ZOO
+    # The network, and how many tiles its images give, are the user's.
+    tiles = len(list((tmp_path / "calibration").iterdir()))
+    assert found == ours | {"name": "mimo_unet_int8", "dataset.sampler.get_data_num": 50}
+    assert ours["dataset.sampler.get_data_num"] == tiles
 
 
 def test_without_calibration_images_there_is_fp16_alone(tmp_path: Path, colourful_weights: Path) -> None:

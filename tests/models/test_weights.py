@@ -258,3 +258,10 @@ def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
     return umask
+
+
+def test_what_is_no_weights_file_is_told_without_the_insides_of_torch(tmp_path: Path) -> None:
+    path = tmp_path / "junk.pkl"
+    path.write_bytes(b"junk" * 100)
+    with pytest.raises(WeightsError, match=r"400 bytes beginning b'junkjunk'\): expected .* complete$"):
+        load_weights(str(path))

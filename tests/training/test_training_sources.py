@@ -186,7 +186,7 @@ def test_the_order_is_that_of_the_segments_of_paths(tmp_path: Path) -> None:
 def test_images_are_read_as_runs_read_them(tmp_path: Path, shared_data: Path) -> None:
     colour = scene(40, 60)
     (tmp_path / "turned.jpg").write_bytes(with_pillow(colour, "JPEG", quality=95, exif=exif(6)))
-    assert read_rgb(tmp_path / "turned.jpg").shape == (40, 60, 3)
+    assert read_rgb(tmp_path / "turned.jpg").shape == (60, 40, 3), "as a viewer shows it"
     assert cv2.imwrite(str(tmp_path / "deep.png"), cv2.cvtColor(colour, cv2.COLOR_RGB2BGR).astype(np.uint16) * 257)
     assert np.array_equal(read_rgb(tmp_path / "deep.png"), colour)
     (tmp_path / "gray.png").write_bytes(with_pillow(colour[:, :, :1], "PNG"))
