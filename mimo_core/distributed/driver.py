@@ -11,7 +11,16 @@ from mimo_core.distributed.execution.execution import Execution, set_distance
 from mimo_core.distributed.nodes import inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
-from mimo_core.distributed.preparation import Prepared, Request, Resolved, demand_of, plan_run, request_of, resolve
+from mimo_core.distributed.preparation import (
+    Prepared,
+    Request,
+    Resolved,
+    demand_of,
+    pixel_budget,
+    plan_run,
+    request_of,
+    resolve,
+)
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.distributed.workers.options import PoolOptions
 from mimo_core.distributed.workers.pool import WorkerPool
@@ -175,7 +184,7 @@ def _work(
         recipe=resolved.recipe,
         # Ray shows a worker its own GPU only, and tells it which die is its own.
         device=config.device if config.device.startswith("vacc:") else resolved.recipe.device_type,
-        options=PipelineOptions(memory=min(2 << 30, resolved.hardware.memory // 8)),
+        options=PipelineOptions(memory=pixel_budget(resolved.hardware, prepared.demand)),
         probe=probe,
         vacc_python=config.vacc_python,
         faults=faults,

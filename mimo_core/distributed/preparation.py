@@ -33,6 +33,7 @@ from mimo_core.wording import count
 
 # Main memory of a worker besides its activations: interpreter, PyTorch, images under way.
 _WORKER_BYTES = 800 << 20
+_FEWEST_PIXEL_BYTES, _MOST_PIXEL_BYTES = 128 << 20, 2 << 30
 _GPU_WORKER_CPUS = 4
 _VACC_WORKER_CPUS = 2
 SHARD_SIZE = 64
@@ -297,6 +298,12 @@ def demand_of(config: RunConfig, resolved: Resolved) -> Demand:
     activations = pixels * width * element * 24
     memory = min(_WORKER_BYTES + activations, hardware.memory // 2)
     return Demand(cpus=recipe.threads or 1, memory=memory)
+
+
+def pixel_budget(hardware: Hardware, demand: Demand) -> int:
+    """Return how many bytes of decoded pixels a worker may hold: those of a full node take a quarter of its memory."""
+    share = min(1.0, max(1, demand.cpus) / hardware.cores)
+    return max(_FEWEST_PIXEL_BYTES, min(_MOST_PIXEL_BYTES, int(hardware.memory * share / 4)))
 
 
 def _refuse_overlap(config: RunConfig, folder: RunFolder) -> None:

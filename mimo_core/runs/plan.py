@@ -41,9 +41,12 @@ class PlanRow:
     @property
     def plain(self) -> "PlanRow":
         """The same with addresses as they may be shown."""
+        source = redact(self.source)
         reference = None if self.reference is None else redact(self.reference)
         restored = None if self.restored is None else redact(self.restored)
-        return replace(self, source=redact(self.source), reference=reference, restored=restored)
+        if (source, reference, restored) == (self.source, self.reference, self.restored):
+            return self
+        return replace(self, source=source, reference=reference, restored=restored)
 
 
 SHARD_SCHEMA: pa.Schema = pa.schema(

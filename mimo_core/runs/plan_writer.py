@@ -194,7 +194,7 @@ class _Writer:
             self._bytes += entry.size or 0
             self._references = self._references or entry.reference is not None
             row = PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
-            self._signed = self._signed or row.plain != row
+            self._signed = self._signed or row.plain is not row
             yield row
 
     def commit(self, aside: LeftAside | None) -> Plan:
@@ -314,11 +314,14 @@ def write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, schema=SHARD_SCHEMA), buffer, compression="zstd")
     shown = [row.plain for row in rows]
-    store.write(shard_name(number), buffer.getvalue(), private=shown != rows)
-    digest = hashlib.sha256()
-    for row in shown:
-        plain = [row.key, row.source, row.reference, row.output, row.size, row.version]
-        if row.restored is not None:
-            plain.append(row.restored)
-        digest.update(json.dumps(plain).encode() + b"\n")
-    return digest.digest()
+    private = any(one is not row for one, row in zip(shown, rows, strict=True))
+    store.write(shard_name(number), buffer.getvalue(), private=private)
+    lines = (
+        json.dumps([row.key, row.source, row.reference, row.output, row.size, row.version, *_given(row)])
+        for row in shown
+    )
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).digest()
+
+
+def _given(row: PlanRow) -> tuple[str, ...]:
+    return () if row.restored is None else (row.restored,)

@@ -1,6 +1,7 @@
 """Before the first image: what a command is refused for, and what resuming by another one is."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from mimo_core.distributed.dry_run import dry_run
-from mimo_core.distributed.preparation import demand_of, plan_run, request_of, resolve
+from mimo_core.distributed.preparation import demand_of, pixel_budget, plan_run, request_of, resolve
 from mimo_core.distributed.resources import Demand, total_slots
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
@@ -346,3 +347,12 @@ def test_a_list_of_other_images_renews_no_links_and_stops_no_run(place: Path) ->
     Path("signed.csv").unlink()
     assert "cannot be renewed: there is nothing at" in start(source="signed.csv")[0]
     assert links() == ["three", "two", "one", "one", "one", "one"]
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8, 64, 256])
+@pytest.mark.parametrize("cpus", [1, 2, 8])
+def test_the_pixels_that_the_workers_of_a_node_hold_leave_room_for_all_else(cores: int, cpus: int) -> None:
+    hardware = replace(CPU, cores=cores, memory=2 * cores << 30)
+    budget = pixel_budget(hardware, Demand(cpus=cpus))
+    assert 128 << 20 <= budget <= 2 << 30
+    assert budget * max(1, cores // cpus) <= hardware.memory // 4
