@@ -90,7 +90,7 @@ def written_unrecorded(output: Path) -> bool:
 
 def check_tree(output: Path) -> None:
     """Nothing lies in a finished run's folder that does not belong there."""
-    known = {"images", "plan", "records", "lease"}
+    known = {"images", "plan", "records", "lease", "totals"}
     strange = [
         path.relative_to(output).as_posix()
         for path in output.rglob("*")
@@ -107,7 +107,7 @@ def _belongs(name: str) -> bool:
     return bool(
         re.fullmatch(
             r"run\.json|summary\.json|plan/plan\.json|plan/shard-\d{8}\.parquet|records/part-\d{8}\.parquet"
-            r"|lease/epoch-\d{8}\.json|images/.*[^/]",
+            r"|(lease|totals)/epoch-\d{8}\.json|images/.*[^/]",
             name,
         )
     )

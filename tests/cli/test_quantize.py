@@ -103,6 +103,7 @@ def test_onnx_runtime_gives_the_image_of_the_exported_file(quantised: Path, tmp_
         export_onnx(load_weights(str(quantised)), tmp_path / "old.onnx", opset=11, int8=True)
 
 
+@pytest.mark.slow
 @computes_int8
 def test_a_whole_run_in_int8(quantised: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
@@ -117,6 +118,7 @@ def test_a_whole_run_in_int8(quantised: Path, tmp_path: Path) -> None:
     assert main(["restore", source, str(output), *options, "--workers", "1"]) == USAGE
 
 
+@pytest.mark.slow
 @computes_int8
 def test_layers_that_hurt_stay_in_float_until_little_is_lost() -> None:
     """A percentile that clips much of the signal: int8 alone loses more than is allowed."""
@@ -139,6 +141,7 @@ def test_layers_that_hurt_stay_in_float_until_little_is_lost() -> None:
     assert any("finding the layers that hurt" in line for line in said)
 
 
+@pytest.mark.slow
 @computes_int8
 def test_the_report_compares_every_calibration_and_says_what_is_lost_without_references() -> None:
     images = [read(path)[96:160, 96:192] for path in sorted((SAMPLES / "blurred").iterdir())]
