@@ -66,6 +66,13 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         what = "left out" if recipe.evaluates else "restored but not scored"
         what = "scored across colour profiles" if kind == ErrorKind.REFERENCE_COLOURS else what
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
+    if statistics.suspects:
+        kept = "; their originals were kept" if recipe.guard == "keep-original" else ""
+        console.print(
+            f"note: {count(statistics.suspects, 'image')} changed as restorations do not{kept}; see the records' "
+            "column `suspect`",
+            markup=False,
+        )
     if outcome.plan.aside:
         console.print(f"note: {describe(outcome.plan.aside)}", markup=False)
     if statistics.lost:

@@ -16,6 +16,11 @@ _PHOTOSHOP = frozenset(("jpg", "tiff"))
 _LEFT_OUT_OF_EXIF = (60_000, 4096, 512, 128)
 
 
+def holds_xmp(container: str) -> bool:
+    """Return whether files of this container have a place for XMP."""
+    return container in _XMP
+
+
 def fit_metadata(metadata: Metadata, container: str, *, gray: bool) -> tuple[Metadata, tuple[str, ...]]:
     """Return the metadata that a container holds, and the names of what it cannot.
 

@@ -12,6 +12,7 @@ from mimo_core.images.pixels import Pixels
 from mimo_core.inference.coarse_to_fine import CoarseToFineRestorer
 from mimo_core.inference.ensemble import EnsembleRestorer
 from mimo_core.inference.restorer import Restoration, Restorer
+from mimo_core.inference.strength import PartialRestorer
 from mimo_core.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     from mimo_core.models.weights import Weights
 
 
-AnyRestorer = Restorer | EnsembleRestorer | CoarseToFineRestorer
+AnyRestorer = Restorer | EnsembleRestorer | CoarseToFineRestorer | PartialRestorer
 
 
 def restorer_by(recipe: Recipe, session: Session, *, keep_values: bool = False) -> AnyRestorer:
     """Return what restores with the session as a recipe says; `keep_values` as for `Restorer`."""
+    if recipe.strength != 1:
+        whole = recipe.model_copy(update={"strength": 1.0})
+        return PartialRestorer(restorer_by(whole, session, keep_values=keep_values), recipe.strength)
     together = recipe.ensemble > 1
     restorer = Restorer(session, recipe.tile_policy, keep_values=keep_values or together)
     full = EnsembleRestorer(restorer) if together else restorer

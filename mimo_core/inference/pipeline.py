@@ -15,11 +15,12 @@ from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.hardware import peak_memory
 from mimo_core.images.cache import DecodedImages
 from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.loaded import Loaded
 from mimo_core.inference.memory import MemoryBudget
 from mimo_core.inference.open_restorer import AnyRestorer, restorer_by
 from mimo_core.inference.progress import BusyClock, ProgressBoard, Snapshot
 from mimo_core.inference.restorer import Restoration
-from mimo_core.inference.stages import Loaded, Stages
+from mimo_core.inference.stages import Stages
 from mimo_core.inference.task import Task, TaskResult
 from mimo_core.metrics.definitions import need_values
 from mimo_core.metrics.scorer import open_scorer

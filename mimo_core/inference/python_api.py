@@ -47,6 +47,7 @@ class RestorerOptions(TypedDict, total=False):
     device: str
     precision: PrecisionName
     ensemble: int
+    strength: float
     scales: str
     vacc_python: str
     tile: str

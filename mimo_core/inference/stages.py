@@ -2,10 +2,7 @@
 
 import hashlib
 import platform
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,10 +11,21 @@ import numpy.typing as npt
 from mimo_core.errors import ErrorKind, ImageError
 from mimo_core.images import codecs
 from mimo_core.images.cache import DecodedImages, Fetched, ImageFiles
-from mimo_core.images.containers.base import profile_name
 from mimo_core.images.pixels import Pixels, as_8bit
+from mimo_core.images.provenance import marked
 from mimo_core.images.resizing import resize_bilinear
 from mimo_core.inference.fault_hook import Faults
+from mimo_core.inference.guard import suspicion
+from mimo_core.inference.loaded import (
+    Loaded,
+    Problem,
+    described_fault,
+    differing_colours,
+    modified_ns,
+    of_pages,
+    shape_columns,
+    size_of,
+)
 from mimo_core.inference.open_restorer import AnyRestorer
 from mimo_core.inference.progress import ProgressBoard
 from mimo_core.inference.restorer import Restoration
@@ -27,64 +35,11 @@ from mimo_core.metrics.scorer import Scorer
 from mimo_core.runs.plan import PlanRow
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record, now
-from mimo_core.storage import Store, is_local, read_url, redact
+from mimo_core.storage import Store, read_url, redact
+from mimo_core.version import __version__
 
 if TYPE_CHECKING:
     from mimo_core.metrics.fid.extractor import FeatureExtractor
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why a restored image has no scores."""
-
-    kind: ErrorKind
-    message: str
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """An image that is ready to be inferred.
-
-    Attributes:
-        image: as decoded.
-        pixels: what the network takes, (H, W, 3) RGB, upright, resized if the recipe says so.
-        reference: the ground truth at the same size, if there is one.
-        more: what the network takes of further pages.
-        given: what another tool made of it, at the same size and with the same type, where that is to be scored.
-        problem: why there is none although one was expected, or what is to be said of it.
-        bytes_in: size of the source file.
-        modified_ns: when it was modified last, where it lies on a local disk.
-        read_ms, decode_ms: time taken for source and reference together.
-    """
-
-    image: codecs.Image
-    pixels: Pixels
-    more: tuple[Pixels, ...]
-    reference: Pixels | None
-    given: Pixels | None
-    problem: Problem | None
-    bytes_in: int
-    modified_ns: int | None
-    read_ms: float
-    decode_ms: float
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of pixels that the image holds while it is in the pipeline, its output included."""
-        return (
-            self.image.nbytes
-            + 2 * (self.pixels.nbytes + sum(page.nbytes for page in self.more))
-            + (self.given.nbytes if self.given is not None else 0)
-            + (self.reference.nbytes if self.reference is not None else 0)
-        )
-
-    def like(self, other: "Loaded") -> bool:
-        """Return whether both can be in one batch; images of several pages go alone."""
-        return (
-            not (self.more or other.more)
-            and self.pixels.shape == other.pixels.shape
-            and self.pixels.dtype == other.pixels.dtype
-        )
 
 
 class Stages:
@@ -110,6 +65,11 @@ class Stages:
         self._recipe = recipe
         self._board = board
         self._faults = faults
+        self._mark = {
+            "software": f"mimo-restore {__version__}",
+            "method": recipe.method,
+            "recipe": recipe.fingerprint(),
+        }
         self._constant: dict[str, Any] = {
             **recipe.columns(),
             "device": device,
@@ -145,13 +105,13 @@ class Stages:
                 try:
                     truth = self._decode(task, index, row, sharp)
                     reference = self._sized(codecs.model_input(truth))
-                    note = _colours(image, truth)
+                    note = differing_colours(image, truth)
                 except ImageError as error:
                     problem = Problem(error.kind, f"the reference cannot be decoded: {error}")
             if reference is not None and reference.shape != pixels.shape:
                 problem = Problem(
                     ErrorKind.REFERENCE_SIZE,
-                    f"the reference is {_size(reference)}, the image {_size(pixels)}; not scored "
+                    f"the reference is {size_of(reference)}, the image {size_of(pixels)}; not scored "
                     "(--size resizes both on purpose)",
                 )
                 reference = None
@@ -159,9 +119,9 @@ class Stages:
             problem = problem or note
             given = self._given(task, index, row, made, pixels) if made is not None else None
         times = reading.milliseconds, decoding.milliseconds
-        return Loaded(
-            image, pixels, tuple(more), reference, given, problem, file.nbytes, _modified(row.source, file), *times
-        )
+        digest = hashlib.sha256(file.data).hexdigest() if self._recipe.saves_images and file.data else None
+        modified = modified_ns(row.source, file)
+        return Loaded(image, pixels, tuple(more), reference, given, problem, file.nbytes, digest, modified, *times)
 
     def infer(
         self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
@@ -182,7 +142,7 @@ class Stages:
 
                 restored = restorer.restore(pixels, tick)
                 if more := group[0][2].more:
-                    restored = [_of_pages([*restored, *(restorer.restore([page], tick)[0] for page in more)])]
+                    restored = [of_pages([*restored, *(restorer.restore([page], tick)[0] for page in more)])]
         return restored, inferring.milliseconds / 1e3
 
     def finish(
@@ -196,11 +156,15 @@ class Stages:
         """
         pages = (page.pixels for page in restoration.more)
         result = codecs.with_restored(loaded.image, restoration.pixels, *pages)
-        saved = self._save(task, index, row, loaded, result) if self._recipe.saves_images else {}
+        suspect = self._suspect(loaded, restoration)
+        original = suspect is not None and self._recipe.guard == "keep-original"
+        if original:
+            result, suspect = loaded.image, f"{suspect}; the original is kept"
+        saved = self._save(task, index, row, loaded, result, original) if self._recipe.saves_images else {}
         with self._board.stage("score", task.shard, {index: row.key}) as scoring:
             # What another tool made of a gray image may be coloured, and is scored as it is.
             shown = restoration.pixels if self._recipe.given else codecs.model_input(result)
-            scores = self._scores(loaded, shown, restoration.values)
+            scores = self._scores(loaded, shown, None if original else restoration.values)
         return Record(
             key=row.key,
             source=row.source,
@@ -208,7 +172,7 @@ class Stages:
             reference=row.reference,
             error_kind=loaded.problem.kind.value if loaded.problem is not None else None,
             error=loaded.problem.message if loaded.problem is not None else None,
-            **_shape(loaded.image),
+            **shape_columns(loaded.image),
             bytes_in=loaded.bytes_in,
             **saved,
             **scores,
@@ -219,16 +183,33 @@ class Stages:
             tiles=restoration.tiles,
             scales=restoration.scales,
             fallback=restoration.fallback,
+            suspect=suspect,
+            source_sha256=loaded.sha256,
             attempt=task.attempt,
             finished_at=now(),
             **self._constant,
         )
 
-    def _save(self, task: Task, index: int, row: PlanRow, loaded: Loaded, result: codecs.Image) -> dict[str, Any]:
-        """Encode and write a restored image; return what its record says of that."""
+    def _suspect(self, loaded: Loaded, restoration: Restoration) -> str | None:
+        """Return what of a restored image, of any page, is as no restoration makes it."""
+        if self._recipe.guard == "off" or self._recipe.given:
+            return None
+        pages = zip((loaded.pixels, *loaded.more), (restoration, *restoration.more), strict=True)
+        found = (suspicion(before, page.pixels) for before, page in pages)
+        return next((str(one) for one in found if one is not None), None)
+
+    def _save(
+        self, task: Task, index: int, row: PlanRow, loaded: Loaded, result: codecs.Image, original: bool
+    ) -> dict[str, Any]:
+        """Encode and write a restored image, or the original; return what its record says of that."""
         with self._board.stage("encode", task.shard, {index: row.key}) as encoding:
             container = self._container(loaded.image)
-            data = codecs.encode(result, container, quality=self._recipe.quality)
+            if original and self._recipe.size is None and container == loaded.image.container:
+                data = self._original(row, loaded)
+            else:
+                if self._recipe.mark and not original:
+                    result = marked(result, container, **self._mark)
+                data = codecs.encode(result, container, quality=self._recipe.quality)
         with self._board.stage("write", task.shard, {index: row.key}) as writing:
             try:
                 self._output.write(row.output, data, modified_ns=loaded.modified_ns)
@@ -244,6 +225,13 @@ class Stages:
             "encode_ms": encoding.milliseconds,
             "write_ms": writing.milliseconds,
         }
+
+    def _original(self, row: PlanRow, loaded: Loaded) -> bytes:
+        """Return the file itself, which encoding once more would only wear out."""
+        data = self._files.read(row.source).data
+        if hashlib.sha256(data).hexdigest() != loaded.sha256:
+            raise ImageError(ErrorKind.CHANGED, "the source has changed while it was restored")
+        return data
 
     def _container(self, image: codecs.Image) -> str:
         """Return what is written: the content decides, whatever the name says, unless the user chose a format."""
@@ -267,7 +255,7 @@ class Stages:
         elif isinstance(error, MemoryError):
             kind, message = ErrorKind.OUT_OF_MEMORY, "the worker's main memory is exhausted"
         else:
-            kind, message = ErrorKind.INTERNAL, _where(error)
+            kind, message = ErrorKind.INTERNAL, described_fault(error)
         # Only an evaluation refuses an image for that, and then by design.
         left_out = kind is ErrorKind.REFERENCE_MISSING
         return Record(
@@ -277,7 +265,7 @@ class Stages:
             reference=row.reference,
             error_kind=kind.value,
             error=message,
-            **(_shape(loaded.image) if loaded is not None else {}),
+            **(shape_columns(loaded.image) if loaded is not None else {}),
             bytes_in=loaded.bytes_in if loaded is not None else None,
             attempt=task.attempt,
             finished_at=now(),
@@ -326,7 +314,7 @@ class Stages:
         if given.shape != pixels.shape:
             raise ImageError(
                 ErrorKind.REFERENCE_SIZE,
-                f"the restored image is {_size(given)}, the image {_size(pixels)} (--size resizes both on purpose)",
+                f"the restored image is {size_of(given)}, the image {size_of(pixels)} (--size resizes both on purpose)",
             )
         return given
 
@@ -339,53 +327,3 @@ class Stages:
             if error.kind is not ErrorKind.NOT_FOUND:
                 return None, Problem(error.kind, f"the reference cannot be read: {error}")
         return None, Problem(ErrorKind.REFERENCE_MISSING, f"there is no reference {redact(row.reference)}; not scored")
-
-
-def _modified(source: str, file: Fetched) -> int | None:
-    """Return the time of modification, which is what the version of a local file is."""
-    version = file.entry.version
-    return int(version) if version is not None and is_local(source) else None
-
-
-def _colours(image: codecs.Image, truth: codecs.Image) -> Problem | None:
-    """Tell of colour profiles that differ: scores compare the values as they are stored."""
-    names = [profile_name(one.metadata.icc) for one in (image, truth)]
-    # Profiles without a name are equal where their bytes are.
-    if image.metadata.icc == truth.metadata.icc or (names[0] and names[0] == names[1]):
-        return None
-    return Problem(
-        ErrorKind.REFERENCE_COLOURS,
-        f"the image's colours are {names[0] or 'of another profile'}, the reference's "
-        f"{names[1] or 'of another profile'}; scored as the values stand",
-    )
-
-
-def _shape(image: codecs.Image) -> dict[str, Any]:
-    return {
-        "width": image.width,
-        "height": image.height,
-        "channels": image.channels,
-        "bit_depth": image.bit_depth,
-        "pages": len(image.pages),
-    }
-
-
-def _of_pages(pages: Sequence[Restoration | ImageError]) -> Restoration | ImageError:
-    """Return the restorations of an image's pages as one; where a page has failed, its error."""
-    done: list[Restoration] = []
-    for number, page in enumerate(pages, 1):
-        if isinstance(page, ImageError):
-            return ImageError(page.kind, f"page {number} of {len(pages)}: {page}")
-        done.append(page)
-    return replace(done[0], more=tuple(done[1:]))
-
-
-def _size(pixels: Pixels) -> str:
-    return f"{pixels.shape[1]}x{pixels.shape[0]}"
-
-
-def _where(error: Exception) -> str:
-    """Return an unexpected error with the place that raised it: it is a defect of this program, to be reported."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" (at {PurePosixPath(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{place}"

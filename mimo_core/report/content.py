@@ -282,6 +282,8 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["scales"] = taken
     if aside := run.summary.get("left_aside"):
         rows["left aside"] = describe(aside)
+    if statistics.suspects:
+        rows["suspect"] = f"{statistics.suspects:,} images changed as restorations do not"
     if statistics.lost:
         rows["not carried over"] = ", ".join(f"{what} ({number:,})" for what, number in statistics.lost.items())
     if statistics.retried:

@@ -22,6 +22,7 @@ _RESTORING = (
     "device",
     "precision",
     "ensemble",
+    "strength",
     "scales",
     "tile",
     "overlap",
@@ -138,11 +139,21 @@ class RunConfig(BaseModel):
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "images": ("reference", "include", "limit", "pages", "max_pixels"),
         "network": (
-            *("weights", "model", "interpolation", "engine", "device", "precision", "ensemble", "allow_mixed"),
+            *(
+                "weights",
+                "model",
+                "interpolation",
+                "engine",
+                "device",
+                "precision",
+                "ensemble",
+                "strength",
+                "allow_mixed",
+            ),
             "vacc_python",
         ),
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
-        "outputs": ("format", "quality"),
+        "outputs": ("format", "quality", "guard", "mark"),
         "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "shard_size", "timeout"),
         "run": ("mode", "max_failed", "patience", "dry_run"),
     }
@@ -168,6 +179,7 @@ class RunConfig(BaseModel):
         1,
         description="4 takes the mean over four rotations (MIMO-UNet++), in four times the time",
     )
+    strength: float = Field(1.0, ge=0, le=1, description="share of the change that is applied; 1 is all of it")
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
     vacc_python: str | None = Field(None, description="Python that has vaststreamx and NumPy, where this one has not")
 
@@ -189,6 +201,10 @@ class RunConfig(BaseModel):
 
     format: FormatName = Field("same", description="container of the outputs")
     quality: int | None = Field(None, ge=1, le=100, description="quality of lossy outputs (default: 95)")
+    guard: Literal["report", "keep-original", "off"] = Field(
+        "report", description="what becomes of images that changed as restorations do not: named, or also kept as is"
+    )
+    mark: bool = Field(False, description="say in each output's XMP that it was enhanced, and by what")
 
     workers: Annotated[str, AfterValidator(_workers)] = Field("auto", description="N, MIN:MAX, or auto")
     cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores that a worker takes (default: chosen)")

@@ -44,6 +44,9 @@ class Recipe(BaseModel):
     ensemble: int = 1
     scales: Annotated[str, AfterValidator(check_scales)] = FULL
     pages: Literal["all", "first"] = "all"
+    strength: float = 1.0
+    guard: Literal["report", "keep-original", "off"] = "report"
+    mark: bool = False
     evaluates: bool = False
     saves_images: bool = True
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -66,7 +69,8 @@ class Recipe(BaseModel):
         """The model's name, and scales and self-ensemble where there are any."""
         scales = f", scales {self.scales}" if self.scales != FULL else ""
         rotations = f", mean of {self.ensemble} rotations" if self.ensemble > 1 else ""
-        return self.model_name + scales + rotations
+        strength = f", strength {self.strength:g}" if self.strength != 1 else ""
+        return self.model_name + scales + rotations + strength
 
     def described(self, device: str = "") -> str:
         """Return what restored the images, as in `mimo-unet-lite, openvino bf16 on cpu`; `device` as people call it."""
@@ -112,8 +116,11 @@ class Recipe(BaseModel):
     def fingerprint(self) -> str:
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
         # What runs that began before there was a choice did is left out: they keep their fingerprint.
-        former = {"scales": FULL, "pages": "all"}
+        former = {"scales": FULL, "pages": "all", "strength": 1.0, "mark": False}
         omitted = {"weights", *(name for name, value in former.items() if getattr(self, name) == value)}
+        if self.guard != "keep-original":
+            # It only speaks.
+            omitted.add("guard")
         values = self.model_dump(mode="json", exclude=omitted)
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -137,6 +144,9 @@ def given_fields(config: RunConfig) -> dict[str, Any]:
         "format": config.format,
         "quality": config.quality,
         "ensemble": config.ensemble,
+        "strength": config.strength,
+        "guard": config.guard,
+        "mark": config.mark,
         "evaluates": config.evaluates,
         "saves_images": config.saves_images,
         "metrics": config.chosen_metrics,

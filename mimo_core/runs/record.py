@@ -65,6 +65,8 @@ class Record:
     output_format: str | None = None
     lost: str | None = None
     pages: int | None = None
+    source_sha256: str | None = None
+    suspect: str | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

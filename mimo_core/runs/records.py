@@ -78,6 +78,8 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ),
     ("lost", _TEXT, "what the source holds and the output does not, separated by commas; null where nothing is"),
     ("pages", _INT, "pages of the file that were restored; size, tiles, scales and scores are those of the first"),
+    ("source_sha256", _TEXT, "SHA-256 of the source file, hexadecimal; null where no output is written"),
+    ("suspect", _TEXT, "how the output changed as restorations do not, and where; null where it did not"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

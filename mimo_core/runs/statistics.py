@@ -67,6 +67,7 @@ class Statistics:
         notes: records that are not failed and yet carry an error_kind (a reference that is missing), by kind.
         fallbacks: restored records that needed a fallback.
         retried: records of a second or later try.
+        suspects: restored records that the guard names.
         bytes_in, bytes_out, pixels: sums over the restored.
         stage_ms: sums of milliseconds by stage (read, decode, infer, score, encode, write).
         scores: means of what images were scored by, as SCORES names it.
@@ -83,6 +84,7 @@ class Statistics:
     skipped: int = 0
     fallbacks: int = 0
     retried: int = 0
+    suspects: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
     pixels: int = 0
@@ -111,6 +113,7 @@ class Statistics:
             skipped=len(rows) - len(restored) - len(failed),
             fallbacks=sum(row.fallback is not None for row in restored),
             retried=sum((row.attempt or 1) > 1 for row in rows),
+            suspects=sum(row.suspect is not None for row in restored),
             bytes_in=sum(row.bytes_in or 0 for row in restored),
             bytes_out=sum(row.bytes_out or 0 for row in restored),
             pixels=sum((row.width or 0) * (row.height or 0) for row in restored),
