@@ -39,7 +39,7 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
         outcome = run(config, display)
         display.finish()
         print_outcome(outcome, config)
-        return SOME_FAILED if outcome.statistics.failed or outcome.statistics.skipped else OK
+        return OK if outcome.tolerated(config.tolerate) else SOME_FAILED
 
     return attempt(job, work, lambda progressed: how_to_resume(job, config, argv, progressed=progressed))
 

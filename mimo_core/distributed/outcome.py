@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mimo_core.engines import Telemetry
+from mimo_core.runs.config import parse_max_failed
 from mimo_core.runs.plan import Plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import now
@@ -56,6 +57,14 @@ class Outcome:
     telemetry: Mapping[str, Telemetry] = field(default_factory=dict)
     failed_starts: tuple[str, ...] = ()
     distance: SetDistance | None = None
+
+    def tolerated(self, limit: str | None) -> bool:
+        """Return whether no more images have failed or were left out than `--tolerate` allows; none without one."""
+        bad = self.statistics.failed + self.statistics.skipped
+        if limit is None:
+            return bad == 0
+        most, is_share = parse_max_failed(limit)
+        return bad <= (most * self.plan.num_images if is_share else most)
 
     def summary(self) -> dict[str, Any]:
         """Return the document of summary.json."""

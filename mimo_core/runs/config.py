@@ -155,7 +155,7 @@ class RunConfig(BaseModel):
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
         "outputs": ("format", "quality", "guard", "mark"),
         "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "shard_size", "timeout"),
-        "run": ("mode", "max_failed", "patience", "dry_run"),
+        "run": ("mode", "max_failed", "tolerate", "patience", "dry_run"),
     }
 
     source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
@@ -222,6 +222,9 @@ class RunConfig(BaseModel):
     mode: ModeName = Field("resume", description="what to do with the run that OUTPUT already holds")
     max_failed: Annotated[str, AfterValidator(_max_failed)] | None = Field(
         None, description="stop when more than N images, or N%% of the plan, have failed"
+    )
+    tolerate: Annotated[str, AfterValidator(_max_failed)] | None = Field(
+        None, description="exit with 0 also where N images, or N%% of the plan, have failed or were left out"
     )
     patience: float = Field(
         300.0, ge=0, description="seconds that a storage which does not answer is waited for before the run stops"

@@ -1,11 +1,15 @@
 """The scores at the end of a run, as a person reads them."""
 
 import pytest
+from inprocess import recipe_of
 
 from mimo_core.cli.outcome import scores_of
 from mimo_core.cli.status import show_status
+from mimo_core.distributed.outcome import Outcome
 from mimo_core.runs.inspection import RunStatus
+from mimo_core.runs.plan import Plan
 from mimo_core.runs.statistics import Mean, Statistics
+from mimo_core.storage import Store
 
 
 @pytest.mark.parametrize(
@@ -39,3 +43,15 @@ def test_what_is_scored_across_profiles_is_not_among_what_was_left_out(capsys: p
     said = capsys.readouterr().out
     assert "2 (2 reference_missing)" in said
     assert "reference_colours" not in said
+
+
+@pytest.mark.parametrize(
+    ("limit", "failed", "skipped", "tolerated"),
+    [(None, 0, 0, True), (None, 1, 0, False), (None, 0, 1, False), ("2", 1, 1, True), ("2", 2, 1, False)]
+    + [("1%", 2, 0, True), ("1%", 2, 1, False), ("0", 0, 0, True), ("0%", 1, 0, False)],
+)
+def test_so_many_failures_are_tolerated(limit: str | None, failed: int, skipped: int, tolerated: bool) -> None:
+    statistics = Statistics(images=200, restored=200 - failed - skipped, failed=failed, skipped=skipped)
+    plan = Plan(Store("/nowhere"), 4, 200, 0, 64, "same", "", False, "")
+    outcome = Outcome(statistics, recipe_of(), plan, 200, 1.0, 0.5, (), 0)
+    assert outcome.tolerated(limit) is tolerated
