@@ -35,12 +35,13 @@ def main(argv: Sequence[str]) -> int:
 
     console = Terminal(stderr=True, soft_wrap=True)
     with console.status("reading records") as status:
+        folder, name = _target(config)
         page = build_report(
             [Store(output) for output in config.output],
+            folder,
             config.pictures,
-            lambda left: status.update(f"reading pictures, {left} images left"),
+            lambda left: status.update(f"reading pictures, {left} images left" if left else "writing the page"),
         )
-        folder, name = _target(config)
         try:
             folder.write(name, page.encode())
         except (ImageError, SystemFailure) as error:
