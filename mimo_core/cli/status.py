@@ -1,25 +1,30 @@
 """`mimo status OUTPUT`: how far a run is, from any machine, while it works or after."""
 
+from __future__ import annotations
+
 import json
 import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.markup import escape
-from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, SOME_FAILED
-from mimo_core.cli.terminal import Terminal
-from mimo_core.runs.folder import RunFolder
-from mimo_core.runs.inspection import RunStatus, run_status
-from mimo_core.storage import Store
 from mimo_core.wording import duration
+
+if TYPE_CHECKING:
+    from mimo_core.runs.inspection import RunStatus
 
 
 class StatusConfig(BaseModel):
     """Show how far the run in OUTPUT is, from its folder alone; nothing is changed."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "restored",
+        "s3://restored/2019 --as-json",
+    )
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,11 +35,17 @@ class StatusConfig(BaseModel):
 def main(argv: Sequence[str]) -> int:
     """Run the job; the exit code is 3 for a finished run in which images failed or were left out, else 0."""
     config = parse(StatusConfig, argv, "mimo status")
-    status = run_status(RunFolder(Store(config.output)), time.time())
+    # NumPy and Arrow, which `--help` need not load.
+    from mimo_core.runs.folder import RunFolder
+    from mimo_core.runs.inspection import run_status
+    from mimo_core.storage import Store
+
+    store = Store(config.output)
+    status = run_status(RunFolder(store), time.time())
     if config.as_json:
         print(json.dumps(_document(status), indent=1))
     else:
-        _print(status)
+        _print(status, str(store))
     statistics = status.statistics
     return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
 
@@ -53,7 +64,12 @@ def _document(status: RunStatus) -> dict[str, object]:
     }
 
 
-def _print(status: RunStatus) -> None:
+def _print(status: RunStatus, place: str) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mimo_core.cli.terminal import Terminal
+
     console = Terminal()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
@@ -82,7 +98,17 @@ def _print(status: RunStatus) -> None:
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
     if status.state == "interrupted":
-        console.print("no driver works on this run: the command that began it goes on from here")
+        told = "no driver works on this run; the command that began it goes on from here"
+        console.print(told if status.manifest is None else f"{told}:", markup=False)
+    mode = {"interrupted": "resume", "finished": "retry-failed"}.get(status.state)
+    if status.state == "finished" and statistics.failed:
+        console.print("once the causes are mended, this tries the failed images again:")
+    elif status.state != "interrupted":
+        mode = None
+    if mode is not None and status.manifest is not None:
+        from mimo_core.runs.command import command_of
+
+        console.print(f"  {command_of(status.manifest, place, mode)}", markup=False, soft_wrap=True)
 
 
 def _counted(number: int, kinds: dict[str, int]) -> str:
