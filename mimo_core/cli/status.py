@@ -97,18 +97,23 @@ def _print(status: RunStatus, place: str) -> None:
     console.print_table(table)
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
-    if status.state == "interrupted":
-        told = "no driver works on this run; the command that began it goes on from here"
-        console.print(told if status.manifest is None else f"{told}:", markup=False)
-    mode = {"interrupted": "resume", "finished": "retry-failed"}.get(status.state)
-    if status.state == "finished" and statistics.failed:
-        console.print("once the causes are mended, this tries the failed images again:")
-    elif status.state != "interrupted":
-        mode = None
-    if mode is not None and status.manifest is not None:
-        from mimo_core.runs.command import command_of
+    for line in _next(status, place):
+        console.print(line, markup=False, soft_wrap=True)
 
-        console.print(f"  {command_of(status.manifest, place, mode)}", markup=False, soft_wrap=True)
+
+def _next(status: RunStatus, place: str) -> tuple[str, ...]:
+    """Return in words what is to be done about the run, with the command; nothing where nothing is."""
+    from mimo_core.runs.command import command_of
+
+    if status.state == "interrupted":
+        text, mode = "no driver works on this run; the command that began it goes on from here", "resume"
+    elif status.state == "finished" and status.statistics.failed:
+        text, mode = "once the causes are mended, this tries the failed images again", "retry-failed"
+    else:
+        return ()
+    if status.manifest is None:
+        return (text,)
+    return f"{text}:", f"  {command_of(status.manifest, place, mode)}"
 
 
 def _counted(number: int, kinds: dict[str, int]) -> str:

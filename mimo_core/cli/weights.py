@@ -103,7 +103,7 @@ def _inspect(config: InspectConfig) -> int:
         ("parameters", f"{found.parameters:,} in {', '.join(found.dtypes)}, largest {found.largest:.4g}"),
         ("arithmetic", f"{found.gflops_360x640:.1f} GFLOP for 3x360x640"),
         ("sha256", found.sha256),
-        ("git object", found.git_object + (f" (very probably {found.official})" if found.official else "")),
+        ("git object", found.git_object + (f" (taken for the official {found.official})" if found.official else "")),
         *((name, _shortened(value)) for name, value in sorted(found.metadata.items()) if value),
     ]
     if found.other_keys:
@@ -123,6 +123,7 @@ def _convert(config: ConvertConfig) -> int:
 
     done = convert_weights(config.weights, Path(config.target), interpolation=config.interpolation, half=config.half)
     error = f", values differ by {done.largest_error:.2g} at most" if done.largest_error else ""
-    show(f"{done.target}: {done.spec.variant} ({done.spec.interpolation}), {size(done.bytes)}{error}")
+    made_for = f"{done.spec.variant} ({done.spec.interpolation}, scales {done.scales})"
+    show(f"{done.target}: {made_for}, {size(done.bytes)}{error}")
     print(f"sha256 {done.sha256}")
     return OK

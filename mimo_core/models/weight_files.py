@@ -21,6 +21,8 @@ FileFormat = Literal["safetensors", "pytorch"]
 
 _NESTED = ("model", "state_dict", "params_ema", "params")
 """Keys under which checkpoints keep the state dict; `model` is the official one."""
+METADATA_KEY = "mimo_restore"
+"""The key under which checkpoints that this program writes keep what a safetensors file has in its metadata."""
 _PREFIX = "module."
 """What data-parallel training puts in front of every name."""
 
@@ -32,7 +34,7 @@ class Layout:
     format: FileFormat
     tensors: dict[str, Tensor]
     metadata: dict[str, str] = field(default_factory=dict)
-    """The metadata of a safetensors file; empty for others."""
+    """The metadata of a safetensors file or of a checkpoint that this program wrote; empty for others."""
     nested_in: str | None = None
     """The key that held the state dict, such as `model`."""
     prefixed: bool = False
@@ -112,11 +114,16 @@ def _parse_pytorch(data: bytes, name: str) -> Layout:
     for key in _NESTED:
         inner = content.get(key)
         if isinstance(inner, Mapping):
-            others = tuple(str(other) for other in content if other != key)
+            others = tuple(str(other) for other in content if other not in (key, METADATA_KEY))
             stripped, prefixed = _strip(_only_tensors(inner, name))
-            return Layout("pytorch", stripped, nested_in=key, prefixed=prefixed, others=others)
+            return Layout("pytorch", stripped, _metadata(content), nested_in=key, prefixed=prefixed, others=others)
     stripped, prefixed = _strip(_only_tensors(content, name))
     return Layout("pytorch", stripped, prefixed=prefixed)
+
+
+def _metadata(content: Mapping[object, object]) -> dict[str, str]:
+    found = content.get(METADATA_KEY)
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
 
 def _is_torchscript(data: bytes) -> bool:

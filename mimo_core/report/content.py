@@ -305,5 +305,5 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["second tries"] = f"{statistics.retried:,}"
     busy = run.summary.get("last_session", {}).get("busy_share")
     if busy:
-        rows["accelerator busy"] = f"{share(busy, 1)} of the last session"
+        rows["computing"] = f"{share(busy, 1)} of the time of the last session"
     return rows | {f"{name} version": version for name, version in manifest.versions.items()}
