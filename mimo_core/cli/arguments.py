@@ -2,6 +2,8 @@
 
 import argparse
 import re
+import shutil
+import textwrap
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -17,6 +19,21 @@ from mimo_core.errors import UsageError
 from mimo_core.wording import count, invalid_option, option
 
 C = TypeVar("C", bound=BaseModel)
+METAVARS = {
+    **dict.fromkeys(("weights", "init", "fid_weights", "to", "vacc_python"), "FILE"),
+    **dict.fromkeys(("reference", "restored", "validation", "images"), "FOLDER"),
+    **dict.fromkeys(("size", "tile"), "HxW"),
+    **dict.fromkeys(("workers", "batch", "max_failed", "depths", "batches"), "N"),
+    "data": "PATH",
+    "include": "GLOB",
+    "model": "VARIANT",
+    "engine": "NAME",
+    "device": "DEVICE",
+    "scales": "SCALES",
+    "metrics": "NAMES",
+}
+"""What stands for the value of an option that takes neither a number nor one of a few words."""
+
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 
 
@@ -31,7 +48,7 @@ def parse(config: type[C], argv: Sequence[str], program: str) -> C:
         SystemExit: `--help` was asked for (0), or argparse refused the command line (2).
     """
     # Arguments and options in any order.
-    namespace, unknown = _parser(config, program).parse_known_intermixed_args(argv)
+    namespace, unknown = parser_of(config, program).parse_known_intermixed_args(argv)
     if unknown:
         raise UsageError(_unknown(unknown, config))
     given = vars(namespace)
@@ -40,25 +57,55 @@ def parse(config: type[C], argv: Sequence[str], program: str) -> C:
     try:
         return config(**values)
     except ValidationError as error:
-        raise UsageError("; ".join(_explain(one, config) for one in error.errors())) from error
+        told = "; ".join(_explain(one, config) for one in error.errors())
+        missing = any(one["type"] == "missing" for one in error.errors())
+        raise UsageError(f"{told}; usage: {_usage(config, program)}" if missing else told) from error
 
 
-def _parser(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
+def parser_of(config: type[BaseModel], program: str) -> argparse.ArgumentParser:
+    """Return the parser of a job's command line: its arguments and options, in groups, with examples below them."""
+    examples = [f"  {program} {line}" for line in getattr(config, "EXAMPLES", ())]
+    width = max(40, shutil.get_terminal_size().columns - 2)
     parser = argparse.ArgumentParser(
-        prog=program, description=config.__doc__, argument_default=argparse.SUPPRESS, allow_abbrev=False
+        prog=program,
+        usage=_usage(config, program),
+        description="\n\n".join(textwrap.fill(" ".join(one.split()), width) for one in _paragraphs(config)),
+        epilog="\n".join(["examples:", *examples]) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        add_help=False,
     )
+    arguments = parser.add_argument_group("arguments")
     titles: dict[str, tuple[str, ...]] = getattr(config, "GROUPS", {})
     groups = {title: parser.add_argument_group(title) for title in titles}
+    others = parser.add_argument_group("options")
     home = {name: groups[title] for title, names in titles.items() for name in names}
     for name, field in config.model_fields.items():
         if _positional(config, name):
             # Optional for argparse, because the YAML file may hold it; the configuration class insists on it.
             several = get_origin(_without_none(field.annotation)) is tuple
-            parser.add_argument(name, metavar=name.upper(), nargs="*" if several else "?", help=field.description)
+            arguments.add_argument(name, metavar=name.upper(), nargs="*" if several else "?", help=field.description)
         else:
-            _add_option(home.get(name, parser), name, field)
-    parser.add_argument("--config", metavar="FILE.yaml", help="read options from this file; the command line wins")
+            _add_option(home.get(name, others), name, field)
+    others.add_argument("-h", "--help", action="help", help="show this text, and end")
+    others.add_argument("--config", metavar="FILE.yaml", help="read options from this file; the command line wins")
     return parser
+
+
+def _paragraphs(config: type[BaseModel]) -> list[str]:
+    return (config.__doc__ or "").split("\n\n")
+
+
+def _usage(config: type[BaseModel], program: str) -> str:
+    """Return how the job is called: what it must be given, and that there is more."""
+    words = []
+    for name, field in config.model_fields.items():
+        if _positional(config, name):
+            several = get_origin(_without_none(field.annotation)) is tuple
+            word = f"{name.upper()} ..." if several else name.upper()
+            words.append(word if field.is_required() else f"[{word}]")
+    return " ".join([program, *words, "[options]"])
 
 
 def _add_option(parser: argparse._ActionsContainer, name: str, field: FieldInfo) -> None:
@@ -67,13 +114,13 @@ def _add_option(parser: argparse._ActionsContainer, name: str, field: FieldInfo)
     if kind is bool:
         add(action=argparse.BooleanOptionalAction, help=field.description)
     elif get_origin(kind) is tuple:
-        add(action="append", metavar="VALUE", help=field.description)
+        add(action="append", metavar=METAVARS.get(name, "VALUE"), help=f"{field.description}")
     elif get_origin(kind) is Literal:
         shown = "|".join(map(str, get_args(kind)))
         default = f" (default: {field.default})" if field.default is not None else ""
         add(metavar=shown, help=f"{field.description}{default}")
     else:
-        metavar = {int: "N", float: "N"}.get(kind, "VALUE") if isinstance(kind, type) else "VALUE"
+        metavar = "N" if kind in (int, float) else METAVARS.get(name, "VALUE")
         default = f" (default: {field.default})" if field.default not in (None, "") else ""
         add(metavar=metavar, help=f"{field.description}{default}")
 

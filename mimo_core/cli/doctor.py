@@ -32,6 +32,8 @@ class DoctorConfig(BaseModel):
 
     POSITIONAL: ClassVar[tuple[str, ...]] = ("place",)
 
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("s3://archive/2019",)
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     place: tuple[str, ...] = Field((), description="folder or bucket prefix to look into")

@@ -45,6 +45,11 @@ class ExportConfig(BaseModel):
     With `--for vacc` TARGET is a folder, with all that VACC's compiler and the vacc engine need.
     """
 
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "mimo-unet-lite network.onnx --size 360x640",
+        "mimo-unet-lite folder --for vacc",
+    )
+
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     POSITIONAL: ClassVar[tuple[str, ...]] = ("target",)

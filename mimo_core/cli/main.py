@@ -11,20 +11,36 @@ from mimo_core.cli.streams import flush_streams, mend_streams, show
 from mimo_core.errors import MimoError, UsageError
 from mimo_core.version import __version__
 
-JOBS = {
-    "restore": "restore every image of a folder, bucket or list",
-    "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
-    "sweep": "evaluate a grid of choices, and end in one table",
-    "status": "show how far a run is, from any machine, while it works or after",
-    "report": "write one page about a run, several runs or a sweep: scores, speed, failures, pictures",
-    "verify": "check a finished run: every image once, every output as its record says",
-    "weights": "list, inspect and convert network weights",
-    "export": "write a network as ONNX, for other runtimes and compilers",
-    "quantize": "prepare weights for int8, with a report of what that costs",
-    "train": "train or fine-tune weights",
-    "bench": "measure restoring on this machine",
-    "doctor": "say what this machine has for all this, and what is wrong with it",
+GROUPS = {
+    "runs": {
+        "restore": "restore every image of a folder, bucket or list",
+        "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
+        "sweep": "evaluate a grid of choices, and end in one table",
+    },
+    "looking at runs": {
+        "status": "show how far a run is, from any machine, while it works or after",
+        "report": "write one page about a run, several runs or a sweep: scores, speed, failures, pictures",
+        "verify": "check a finished run: every image once, every output as its record says",
+    },
+    "weights": {
+        "weights": "list, inspect and convert network weights",
+        "export": "write a network as ONNX, for other runtimes and compilers",
+        "quantize": "prepare weights for int8, with a report of what that costs",
+        "train": "train or fine-tune weights",
+    },
+    "this machine": {
+        "bench": "measure restoring on this machine",
+        "doctor": "say what this machine has for all this, and what is wrong with it",
+        "completion": "make bash, zsh or fish complete jobs and options",
+    },
 }
+JOBS = {name: text for group in GROUPS.values() for name, text in group.items()}
+_EXAMPLES = (
+    "mimo restore photos restored",
+    "mimo restore s3://archive/2019 s3://restored/2019",
+    "mimo evaluate GoPro/test GoPro/test scores",
+    "mimo report scores",
+)
 
 OK, FAILED, USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -87,11 +103,14 @@ def leave(code: int) -> NoReturn:
 
 
 def _print_help() -> None:
-    print("usage: mimo JOB [arguments]\n\nRestore (deblur) and evaluate huge image archives with MIMO-UNet.\n\njobs:")
+    print("usage: mimo JOB [arguments]\n\nRestore (deblur) and evaluate huge image archives with MIMO-UNet.")
     width = max(map(len, JOBS))
-    for name, text in JOBS.items():
-        print(f"  {name:<{width}}  {text}")
-    print("\n`mimo JOB --help` shows a job's arguments.")
+    for title, jobs in GROUPS.items():
+        print(f"\n{title}:")
+        for name, text in jobs.items():
+            print(f"  {name:<{width}}  {text}")
+    print("\nexamples:", *_EXAMPLES, sep="\n  ")
+    print("\n`mimo JOB --help` shows a job's arguments, `mimo --version` the version.")
 
 
 if __name__ == "__main__":

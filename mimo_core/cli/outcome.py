@@ -96,7 +96,7 @@ def _session(outcome: Outcome) -> str:
     speed = outcome.session_images / outcome.seconds if outcome.seconds else 0.0
     return (
         f"{count(outcome.session_images, 'image')} in {duration(outcome.seconds)}, {significant(speed)} images/s, "
-        f"accelerator busy {100 * outcome.busy_share:.0f}%"
+        f"computing {100 * outcome.busy_share:.0f}% of the time"
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
@@ -21,6 +21,8 @@ _EVERY = 4
 
 class QuantizeConfig(BaseModel):
     """Write weights that can be computed in int8: they hold the ranges of what each layer takes in."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("mimo-unet-lite blurred int8.safetensors --reference sharp",)
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 

@@ -2,21 +2,25 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK
 from mimo_core.cli.streams import show
-from mimo_core.cli.terminal import Terminal
 from mimo_core.errors import ImageError, SystemFailure
-from mimo_core.runs.folder import REPORT
-from mimo_core.storage import Store, is_local
+from mimo_core.runs.outputs import REPORT
 from mimo_core.wording import size
 
 
 class ReportConfig(BaseModel):
     """Write one HTML page about the runs in OUTPUT: scores, speed, failures and pictures; it needs no network."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "scores",
+        "scores other_scores --to comparison.html",
+    )
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,17 +34,21 @@ class ReportConfig(BaseModel):
 def main(argv: Sequence[str]) -> int:
     """Run the job."""
     config = parse(ReportConfig, argv, "mimo report")
-    # OpenCV and the templates, which `--help` need not load.
+    # Arrow, OpenCV and the templates, which `--help` need not load.
+    from mimo_core.cli.terminal import Terminal
     from mimo_core.report.build import build_report
+    from mimo_core.storage import Store
 
     console = Terminal(stderr=True, soft_wrap=True)
     with console.status("reading records") as status:
+        place, name = _target(config)
+        folder = Store(place)
         page = build_report(
             [Store(output) for output in config.output],
+            folder,
             config.pictures,
-            lambda left: status.update(f"reading pictures, {left} images left"),
+            lambda left: status.update(f"reading pictures, {left} images left" if left else "writing the page"),
         )
-        folder, name = _target(config)
         try:
             folder.write(name, page.encode())
         except (ImageError, SystemFailure) as error:
@@ -52,11 +60,14 @@ def main(argv: Sequence[str]) -> int:
     return OK
 
 
-def _target(config: ReportConfig) -> tuple[Store, str]:
+def _target(config: ReportConfig) -> tuple[str, str]:
+    """Return the folder of the page, and its name there."""
+    from mimo_core.storage.names import is_local
+
     if config.to is None:
-        return Store(config.output[0]), REPORT
+        return config.output[0], REPORT
     if is_local(config.to) and "://" not in config.to:
         path = Path(config.to)
-        return Store(str(path.parent)), path.name
+        return str(path.parent), path.name
     folder, _, name = config.to.rpartition("/")
-    return Store(folder), name
+    return folder, name

@@ -1,27 +1,31 @@
 """`mimo status OUTPUT`: how far a run is, from any machine, while it works or after."""
 
+from __future__ import annotations
+
 import json
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from rich.markup import escape
-from rich.table import Table
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, SOME_FAILED
-from mimo_core.cli.terminal import Terminal
 from mimo_core.errors import ErrorKind
-from mimo_core.runs.folder import RunFolder
-from mimo_core.runs.inspection import RunStatus, run_status
-from mimo_core.storage import Store
 from mimo_core.wording import duration
+
+if TYPE_CHECKING:
+    from mimo_core.runs.inspection import RunStatus
 
 
 class StatusConfig(BaseModel):
     """Show how far the run in OUTPUT is, from its folder alone; nothing is changed."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "restored",
+        "s3://restored/2019 --as-json",
+    )
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,11 +36,17 @@ class StatusConfig(BaseModel):
 def main(argv: Sequence[str]) -> int:
     """Run the job; the exit code is 3 for a finished run in which images failed or were left out, else 0."""
     config = parse(StatusConfig, argv, "mimo status")
-    status = run_status(RunFolder(Store(config.output)), time.time())
+    # NumPy and Arrow, which `--help` need not load.
+    from mimo_core.runs.folder import RunFolder
+    from mimo_core.runs.inspection import run_status
+    from mimo_core.storage import Store
+
+    store = Store(config.output)
+    status = run_status(RunFolder(store), time.time())
     if config.as_json:
         print(json.dumps(_document(status), indent=1))
     else:
-        show_status(status)
+        show_status(status, str(store))
     statistics = status.statistics
     return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
 
@@ -55,8 +65,13 @@ def _document(status: RunStatus) -> dict[str, object]:
     }
 
 
-def show_status(status: RunStatus) -> None:
-    """Print how far a run is."""
+def show_status(status: RunStatus, place: str) -> None:
+    """Print how far the run at a place is."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mimo_core.cli.terminal import Terminal
+
     console = Terminal()
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
@@ -85,8 +100,23 @@ def show_status(status: RunStatus) -> None:
     console.print_table(table)
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
+    for line in _next(status, place):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _next(status: RunStatus, place: str) -> tuple[str, ...]:
+    """Return in words what is to be done about the run, with the command; nothing where nothing is."""
+    from mimo_core.runs.command import command_of
+
     if status.state == "interrupted":
-        console.print("no driver works on this run: the command that began it goes on from here")
+        text, mode = "no driver works on this run; the command that began it goes on from here", "resume"
+    elif status.state == "finished" and status.statistics.failed:
+        text, mode = "once the causes are mended, this tries the failed images again", "retry-failed"
+    else:
+        return ()
+    if status.manifest is None:
+        return (text,)
+    return f"{text}:", f"  {command_of(status.manifest, place, mode)}"
 
 
 def _counted(number: int, kinds: dict[str, int]) -> str:
@@ -103,6 +133,8 @@ def _live(progress: dict[str, Any]) -> list[tuple[str, str]]:
         ("workers", f"{progress['workers']:.0f}"),
     ]
     if progress.get("within"):
+        from rich.markup import escape
+
         rows.append(("at work on", escape(progress["within"])))
     if progress.get("seconds_left") is not None:
         rows.append(("time left", duration(math.ceil(progress["seconds_left"]))))

@@ -1,16 +1,21 @@
 """`mimo train OUTPUT`: train weights, or fine-tune some on the blur of an archive."""
 
+from __future__ import annotations
+
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from mimo_core.cli.arguments import parse
-from mimo_core.cli.display import Display
 from mimo_core.cli.interruption import INTERRUPTED, end_now
 from mimo_core.cli.main import OK
 from mimo_core.training.train_config import TrainConfig
 from mimo_core.wording import count
+
+if TYPE_CHECKING:
+    from mimo_core.cli.display import Display
 
 _FEW_STEPS = 100
 
@@ -18,6 +23,8 @@ _FEW_STEPS = 100
 def main(argv: Sequence[str]) -> int:
     """Run the job; see `mimo_core.cli.main.run` for the exit codes."""
     config = parse(TrainConfig, argv, "mimo train")
+    from mimo_core.cli.display import Display
+
     with Display() as display, stoppable(display.say) as stopped:
         finished = _train(config, display, stopped)
     if not finished:

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
@@ -32,6 +33,8 @@ class ListConfig(BaseModel):
 class InspectConfig(BaseModel):
     """Say what a weights file holds."""
 
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("mimo-unet-lite",)
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights: str = Field(description="shipped name, file or URL")
@@ -39,6 +42,8 @@ class InspectConfig(BaseModel):
 
 class ConvertConfig(BaseModel):
     """Rewrite weights; an existing TARGET is never overwritten."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = ("model.pkl model.safetensors --interpolation nearest",)
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,7 +66,8 @@ def main(argv: Sequence[str]) -> int:
         return _inspect(parse(InspectConfig, rest, "mimo weights inspect"))
     if verb == "convert":
         return _convert(parse(ConvertConfig, rest, "mimo weights convert"))
-    print(_USAGE, file=sys.stderr)
+    near = get_close_matches(verb, ("list", "inspect", "convert"), n=1)
+    print(_USAGE + (f"\n\ndid you mean `mimo weights {near[0]}`?" if near else ""), file=sys.stderr)
     return USAGE
 
 
@@ -97,7 +103,7 @@ def _inspect(config: InspectConfig) -> int:
         ("parameters", f"{found.parameters:,} in {', '.join(found.dtypes)}, largest {found.largest:.4g}"),
         ("arithmetic", f"{found.gflops_360x640:.1f} GFLOP for 3x360x640"),
         ("sha256", found.sha256),
-        ("git object", found.git_object + (f" (very probably {found.official})" if found.official else "")),
+        ("git object", found.git_object + (f" (taken for the official {found.official})" if found.official else "")),
         *((name, _shortened(value)) for name, value in sorted(found.metadata.items()) if value),
     ]
     if found.other_keys:
@@ -117,6 +123,7 @@ def _convert(config: ConvertConfig) -> int:
 
     done = convert_weights(config.weights, Path(config.target), interpolation=config.interpolation, half=config.half)
     error = f", values differ by {done.largest_error:.2g} at most" if done.largest_error else ""
-    show(f"{done.target}: {done.spec.variant} ({done.spec.interpolation}), {size(done.bytes)}{error}")
+    made_for = f"{done.spec.variant} ({done.spec.interpolation}, scales {done.scales})"
+    show(f"{done.target}: {made_for}, {size(done.bytes)}{error}")
     print(f"sha256 {done.sha256}")
     return OK

@@ -4,13 +4,11 @@ from mimo_core.engines.base import Monitored, Session, SessionLimits, SessionSpe
 from mimo_core.engines.host import SessionHost
 from mimo_core.engines.registry import ENGINES, open_session
 from mimo_core.errors import DeviceFaultError, SessionOutOfMemoryError
-from mimo_core.images.pixels import Pixels
 
 __all__ = [
     "ENGINES",
     "DeviceFaultError",
     "Monitored",
-    "Pixels",
     "Session",
     "SessionHost",
     "SessionLimits",

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from mimo_core.errors import UsageError
-from mimo_core.images.pixels import Pixels
 
+# The names of the engines, which the command line needs, come without NumPy.
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from mimo_core.engines.vacc.compiled import CompiledModel
+    from mimo_core.images.pixels import Pixels
     from mimo_core.models.weights import Weights
 
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
@@ -150,7 +151,7 @@ def check_batch(batch: Pixels, limits: SessionLimits) -> None:
     """
     if batch.ndim != 4 or batch.shape[3] != 3 or batch.shape[0] < 1:
         raise UsageError(f"expected a batch of shape (N, H, W, 3), got {batch.shape}")
-    if batch.dtype not in (np.uint8, np.uint16):
+    if batch.dtype not in ("uint8", "uint16"):
         raise UsageError(f"expected uint8 or uint16, got {batch.dtype}")
     count, height, width = batch.shape[:3]
     if height % limits.multiple_of or width % limits.multiple_of:

@@ -9,8 +9,9 @@ import numpy as np
 
 from mimo_core.errors import UsageError
 from mimo_core.models.architecture import count_parameters, gflops
-from mimo_core.models.weight_files import parse
+from mimo_core.models.weight_files import METADATA_KEY, parse
 from mimo_core.models.weights import (
+    SCALES_KEY,
     ModelSpec,
     load_weights,
     read_weights,
@@ -21,9 +22,11 @@ from mimo_core.models.weights import (
 )
 
 OFFICIAL_OBJECTS = {"576346030a9862cdd0a7dfdfc44858880c3d8a76": "MIMO-UNet.pkl"}
-"""Git object names (`git hash-object FILE`) of checkpoints that are very probably the official ones."""
+"""Git object names (`git hash-object FILE`) of checkpoints that are taken for the official ones."""
 
 _GFLOPS_AT = (360, 640)
+# What a checkpoint in the official layout keeps of the metadata; the rest can be told from its tensors.
+_KEPT = ("interpolation", SCALES_KEY, "trained_on")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Inspection:
     git_object: str
     """What `git hash-object` prints for the file."""
     official: str | None
-    """Name of the official file that this very probably is; None says nothing."""
+    """Name of the official file that this is taken for; None says nothing."""
     format: str
     nested_in: str | None
     prefixed: bool
@@ -58,6 +61,7 @@ class Conversion:
 
     target: Path
     spec: ModelSpec
+    scales: str
     sha256: str
     bytes: int
     largest_error: float
@@ -141,10 +145,12 @@ def convert_weights(
 
         dtype = torch.float16 if half else torch.float32
         buffer = io.BytesIO()
+        # Other programs read `model` alone; without the rest, this one would assume another interpolation and scales.
+        known = {**weights.metadata, "interpolation": weights.spec.interpolation, SCALES_KEY: weights.scales}
+        kept = {name: value for name, value in known.items() if value and name in _KEPT}
         state = {name: torch.from_numpy(values).to(dtype) for name, values in weights.state.items()}
-        torch.save({"model": state}, buffer)
+        torch.save({"model": state, METADATA_KEY: kept}, buffer)
         write_whole(target, buffer.getvalue())
     written = target.read_bytes()
-    return Conversion(
-        target, weights.spec, hashlib.sha256(written).hexdigest(), len(written), max(errors) if half else 0.0
-    )
+    digest, error = hashlib.sha256(written).hexdigest(), max(errors) if half else 0.0
+    return Conversion(target, weights.spec, weights.scales, digest, len(written), error)

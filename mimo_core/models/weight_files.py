@@ -30,6 +30,8 @@ _STORED = {
     "F64": ("float64", "<f8"), "F32": ("float32", "<f4"), "F16": ("float16", "<f2"), "BF16": ("bfloat16", "<u2"),
     "I64": ("int64", "<i8"), "I32": ("int32", "<i4"), "U8": ("uint8", "u1"), "I8": ("int8", "i1"),
 }  # fmt: skip
+METADATA_KEY = "mimo_restore"
+"""The key under which checkpoints that this program writes keep what a safetensors file has in its metadata."""
 _PREFIX = "module."
 """What data-parallel training puts in front of every name."""
 
@@ -41,7 +43,7 @@ class Layout:
     format: FileFormat
     tensors: dict[str, Array]
     metadata: dict[str, str] = field(default_factory=dict)
-    """The metadata of a safetensors file; empty for others."""
+    """The metadata of a safetensors file or of a checkpoint that this program wrote; empty for others."""
     nested_in: str | None = None
     """The key that held the state dict, such as `model`."""
     prefixed: bool = False
@@ -137,13 +139,18 @@ def _parse_pytorch(data: bytes, name: str) -> Layout:
     for key in _NESTED:
         inner = content.get(key)
         if isinstance(inner, Mapping):
-            others = tuple(str(other) for other in content if other != key)
-            return _of_tensors(inner, name, nested_in=key, others=others)
+            others = tuple(str(other) for other in content if other not in (key, METADATA_KEY))
+            return _of_tensors(inner, name, _metadata(content), nested_in=key, others=others)
     return _of_tensors(content, name)
 
 
 def _of_tensors(
-    content: Mapping[object, object], name: str, *, nested_in: str | None = None, others: tuple[str, ...] = ()
+    content: Mapping[object, object],
+    name: str,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    nested_in: str | None = None,
+    others: tuple[str, ...] = (),
 ) -> Layout:
     import torch
 
@@ -154,7 +161,12 @@ def _of_tensors(
         for key, tensor in tensors.items()
     }
     stripped, prefixed = _strip(arrays)
-    return Layout("pytorch", stripped, nested_in=nested_in, prefixed=prefixed, others=others, dtypes=dtypes)
+    return Layout("pytorch", stripped, dict(metadata or {}), nested_in, prefixed, others, dtypes)
+
+
+def _metadata(content: Mapping[object, object]) -> dict[str, str]:
+    found = content.get(METADATA_KEY)
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, Mapping) else {}
 
 
 def _is_torchscript(data: bytes) -> bool:

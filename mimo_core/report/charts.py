@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from mimo_core.report.measures import Histogram, Score, gains_of, histogram
+from mimo_core.report.measures import PSNR, Histogram, Score, gains_of, histogram
 from mimo_core.report.run_data import RunData, Values
+from mimo_core.wording import count
 
 MOST_POINTS = 3000
 """Images that a scatter plot shows: of more, as many spread evenly over the records."""
@@ -30,10 +31,11 @@ class Chart:
     Attributes:
         name: of the element, unique on the page.
         title: above it.
-        note: below it; empty for none.
         text: what it shows, for those who cannot see it.
         spec: Vega-Lite, without data.
         rows: the data.
+        note: below it; empty for none.
+        columns: the column of the table of all images that a series shows, for charts whose bars lead there.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Chart:
     spec: Spec
     rows: Rows
     note: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
@@ -68,10 +71,12 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
         "layer": [
             {
                 "transform": [{"filter": "isValid(datum.count)"}],
-                "mark": {"type": "bar", "opacity": 0.5 if len(series) > 1 else 0.85, "binSpacing": 1},
+                # Where bars lie over each other, their outlines keep the colours that the legend names.
+                "mark": {"type": "bar", "fillOpacity": 0.3 if len(series) > 1 else 0.85, "strokeWidth": 1.5},
                 "encoding": {
-                    **_bin_encoding(score.axis, score.digits, counted),
-                    "color": colour,
+                    **_bin_encoding(score, score.axis, counted),
+                    "fill": colour,
+                    "stroke": colour,
                     "tooltip": [
                         {"field": "series", "title": " "},
                         {"field": "low", "title": "from", "format": f".{score.digits}f"},
@@ -85,7 +90,7 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
                 "mark": {"type": "rule", "strokeWidth": 2, "strokeDash": [5, 3]},
                 "encoding": {
                     "x": {"field": "mean", "type": "quantitative"},
-                    "color": colour,
+                    "stroke": colour,
                     "tooltip": [
                         {"field": "series", "title": " "},
                         {"field": "mean", "title": "mean", "format": f".{score.digits}f"},
@@ -96,9 +101,11 @@ def distribution_chart(score: Score, runs: Sequence[RunData]) -> Chart | None:
     }
     rows = _bins(counted, list(series)) + [{"series": name, "mean": mean} for name, mean in averages.items()]
     told = "; ".join(f"{name} {score.show(mean)} on average" for name, mean in averages.items())
-    return Chart(
-        f"distribution-{score.column}", score.name, f"{score.name}: {told}", spec, rows, "Dashed lines are the means."
-    )
+    text, note = f"{score.name}: {told}", "Dashed lines are the means."
+    columns = {"input": score.before or "", "restored": score.column} if len(runs) == 1 else {}
+    if score == PSNR and len(runs) > 1:
+        columns = {run.label: f"psnr{number}" for number, run in enumerate(runs, 1)}
+    return Chart(f"distribution-{score.column}", score.name, text, spec, rows, note, columns)
 
 
 def gain_chart(score: Score, run: RunData) -> Chart | None:
@@ -110,21 +117,29 @@ def gain_chart(score: Score, run: RunData) -> Chart | None:
     if chart is None:
         return None
     known = gains[np.isfinite(gains)]
-    lost = int((known < 0).sum())
-    note = f"{lost} of {len(known)} images lost, {len(known) - lost} gained or kept theirs."
-    return Chart(chart.name, chart.title, f"{chart.title}: {note}", chart.spec, chart.rows, note)
+    lost, equal = int((known <= -score.tie).sum()), int((abs(known) < score.tie).sum())
+    kept = f", {equal} kept theirs" if equal else ""
+    note = f"{lost} of {count(len(known), 'image')} lost, {len(known) - lost - equal} gained{kept}."
+    columns = {"images": f"{score.column}_gain"}
+    return replace(chart, text=f"{chart.title}: {note}", note=note, columns=columns)
 
 
 def difference_chart(number: int, differences: Values, score: Score, label: str, baseline: str) -> Chart | None:
     """Return a chart of how one run differs from the first, image by image."""
     chart = _signed_chart(
-        f"difference-{score.column}-{number}", f"{label} against {baseline}", differences, score, f"{score.name} higher"
+        f"difference-{score.column}-{number}",
+        f"{label} against {baseline}",
+        differences,
+        score,
+        f"{score.name} of {label} less that of {baseline}",
     )
     if chart is None:
         return None
-    better = int((differences > 0).sum())
-    note = f"Higher on {better} of {len(differences)} images."
-    return Chart(chart.name, chart.title, f"{chart.title}: {note}", chart.spec, chart.rows, note)
+    better, worse = int((differences >= score.tie).sum()), int((differences <= -score.tie).sum())
+    equal = len(differences) - better - worse
+    note = f"Of {count(len(differences), 'image')}, {better} higher, {worse} lower, {equal} equal."
+    columns = {"images": f"change{number + 1}"}
+    return replace(chart, text=f"{chart.title}: {note}", note=note, columns=columns)
 
 
 def _signed_chart(name: str, title: str, values: Values, score: Score, axis: str) -> Chart | None:
@@ -133,8 +148,16 @@ def _signed_chart(name: str, title: str, values: Values, score: Score, axis: str
         return None
     known = values[np.isfinite(values)]
     rows = _bins(counted, ["images"])
-    for row in rows:
-        row["sign"] = "lost" if row["low"] + row["high"] < 0 else "gained"
+    # A bar of images that are all equal beside the digits that are shown is neither.
+    changed = np.histogram(known[abs(known) >= score.tie], counted.edges)[0]
+    signs = [
+        "equal" if not number else "lost" if low + high < 0 else "gained"
+        for number, low, high in zip(changed, counted.edges[:-1], counted.edges[1:], strict=True)
+    ]
+    for row, sign in zip(
+        rows, [sign for sign, number in zip(signs, counted.counts[0], strict=True) if number], strict=True
+    ):
+        row["sign"] = sign
     digits = score.digits
     spec = {
         "height": HEIGHT,
@@ -143,12 +166,12 @@ def _signed_chart(name: str, title: str, values: Values, score: Score, axis: str
                 "transform": [{"filter": "isValid(datum.count)"}],
                 "mark": {"type": "bar", "opacity": 0.85, "binSpacing": 1},
                 "encoding": {
-                    **_bin_encoding(f"{axis} ({score.unit})" if score.unit else axis, digits, counted),
+                    **_bin_encoding(score, f"{axis} ({score.unit})" if score.unit else axis, counted),
                     "color": {
                         "field": "sign",
                         "type": "nominal",
                         "legend": None,
-                        "scale": {"domain": ["lost", "gained"], "range": ["$bad", "$good"]},
+                        "scale": {"domain": ["lost", "equal", "gained"], "range": ["$bad", "$muted", "$good"]},
                     },
                     "tooltip": [
                         {"field": "low", "title": "from", "format": f"+.{digits}f"},
@@ -196,10 +219,15 @@ def scatter_chart(x: Score, y: Score, runs: Sequence[RunData]) -> Chart | None:
     names = list(dict.fromkeys(row["series"] for row in rows))
     colours = {"input": "$input", "restored": "$restored"}
     colour = colour_by("series", names, [colours[name] for name in names] if single else series_colours(len(names)))
-    between = {"type": "quantitative", "scale": {"zero": False}, "axis": {"tickCount": 6}}
     encoding = {
-        "x": {"field": "x", "title": x.axis, **between},
-        "y": {"field": "y", "title": y.axis, **between},
+        name: {
+            "field": name,
+            "title": score.axis,
+            "type": "quantitative",
+            "scale": least_span([row[name] for row in rows], score),
+            "axis": {"tickCount": 6},
+        }
+        for name, score in (("x", x), ("y", y))
     }
     points = {
         "mark": {"type": "point", "filled": True, "size": 46 if len(rows) < 400 else 16, "opacity": 0.75},
@@ -221,7 +249,14 @@ def scatter_chart(x: Score, y: Score, runs: Sequence[RunData]) -> Chart | None:
     spec = {"height": 300, "layer": [lines, points] if linked else [points]}
     note = f"{shown} of {total} images, spread evenly over the records." if shown < total else ""
     title = f"{x.name} against {y.name}"
-    return Chart("scatter", title, f"{title} of {shown} images", spec, rows, note)
+    return Chart("scatter", title, f"{title} of {shown} images", spec, rows, note, {"key": "key"})
+
+
+def least_span(values: Sequence[float], score: Score) -> dict[str, Any]:
+    """Return the scale of an axis around values of a score, so wide that no difference without meaning fills it."""
+    low, high = min(values), max(values)
+    more = max(0.0, 2 * score.step - (high - low)) / 2
+    return {"zero": False, "domain": [low - more, high + more], "nice": True}
 
 
 def series_colours(number: int) -> list[str]:
@@ -231,16 +266,16 @@ def series_colours(number: int) -> list[str]:
 
 def _bins(counted: Histogram, names: Sequence[str]) -> Rows:
     return [
-        {"series": name, "low": low, "high": high, "count": count}
+        {"series": name, "low": low, "high": high, "count": number}
         for name, counts in zip(names, counted.counts, strict=True)
-        for low, high, count in zip(
+        for low, high, number in zip(
             counted.edges[:-1].round(9).tolist(), counted.edges[1:].round(9).tolist(), counts.tolist(), strict=True
         )
-        if count
+        if number
     ]
 
 
-def _bin_encoding(axis: str, digits: int, counted: Histogram) -> dict[str, Any]:
+def _bin_encoding(score: Score, axis: str, counted: Histogram) -> dict[str, Any]:
     most = int(max(counts.max() for counts in counted.counts))
     # Vega's own ticks of few images would be fractions of one.
     few = {"values": list(range(most + 1))} if most <= _FEW else {}
@@ -250,8 +285,8 @@ def _bin_encoding(axis: str, digits: int, counted: Histogram) -> dict[str, Any]:
             "type": "quantitative",
             "title": axis,
             "bin": {"binned": True},
-            "scale": {"zero": False},
-            "axis": {"format": f".{digits}~f", "tickCount": 6},
+            "scale": {**least_span([float(counted.edges[0]), float(counted.edges[-1])], score), "nice": False},
+            "axis": {"format": f".{score.digits}~f", "tickCount": 6},
         },
         "x2": {"field": "high"},
         "y": {"field": "count", "type": "quantitative", "title": "images", "stack": None, "axis": few},

@@ -10,34 +10,35 @@ from mimo_core.report.charts import difference_chart, distribution_chart, scatte
 from mimo_core.report.content import (
     engine_of,
     equal_notes,
-    failures_section,
     few_notes,
     fid_of,
     footer,
     notes_of,
     setup_section,
     speed_section,
+    with_failures,
 )
 from mimo_core.report.measures import PSNR, SSIM, mean_infer_rate, means_of, pace_of, paired
 from mimo_core.report.page import Page, Section, Table, Tile
 from mimo_core.report.run_data import RunData
+from mimo_core.sweep.comparison import interval
 from mimo_core.wording import count, significant
 
+# Before it the table of the runs has words.
+_FIRST_NUMBER = 3
 
-def comparison_page(runs: Sequence[RunData], images: Section | None) -> Page:
-    """Return the page that compares runs; `images` is the section of the pictures."""
-    sections = [_scores_section(runs), speed_section(runs, None), failures_section(runs), images]
+
+def comparison_page(runs: Sequence[RunData], images: Sequence[Section]) -> Page:
+    """Return the page that compares runs; `images` are the sections of pictures and of the table of all images."""
+    first = Section("comparison", "Comparison", table=_table(runs), notes=(*_other_images(runs), *few_notes(runs)))
+    sections = with_failures(runs, [first, _scores_section(runs), speed_section(runs, None), *images])
     return Page(
         title=f"{len(runs)} runs compared",
         subtitle=" · ".join(run.label for run in runs),
         made=footer(),
         tiles=tuple(_tile(run) for run in runs),
         notes=tuple(notes_of(runs)),
-        sections=(
-            Section("comparison", "Comparison", table=_table(runs), notes=(*_other_images(runs), *few_notes(runs))),
-            *(section for section in sections if section is not None),
-            setup_section(runs),
-        ),
+        sections=(*sections, setup_section(runs)),
     )
 
 
@@ -45,16 +46,23 @@ def _tile(run: RunData) -> Tile:
     found = {mean.score: mean for mean in means_of(run)}
     if PSNR in found:
         mean = found[PSNR]
-        return Tile(run.label, PSNR.show(mean.after), f"{PSNR.show(mean.gain, sign=True)} to the input")
+        gain = None if mean.gain is None else mean.gain.mean
+        return Tile(run.label, PSNR.show(mean.after), f"{PSNR.show(gain, sign=True)} to the input")
     return Tile(run.label, f"{run.status.statistics.restored:,}", "images restored")
 
 
 def _table(runs: Sequence[RunData]) -> Table:
+    """Return a row for each run; a column that no run has anything for is left out."""
     head = (
-        *("Run", "Model", "Engine", "Images", "Failed", "PSNR", "Gain", "SSIM", "FID"),
-        *(f"PSNR to {runs[0].label}", "ms/image", "images/s"),
+        *("Run", "Model", "Engine", "Images", "Failed", "PSNR", "Gain [95 %]", "SSIM", "FID"),
+        *(f"PSNR to {runs[0].label} [95 %]", "ms/image", "images/s"),
     )
-    return Table(head, tuple(_row(run, runs[0]) for run in runs), frozenset(range(3, len(head))))
+    rows = [_row(run, runs[0]) for run in runs]
+    kept = [place for place in range(len(head)) if any(row[place] != "–" for row in rows)]
+    numbers = frozenset(place for place, column in enumerate(kept) if column >= _FIRST_NUMBER)
+    return Table(
+        tuple(head[place] for place in kept), tuple(tuple(row[place] for place in kept) for row in rows), numbers
+    )
 
 
 def _row(run: RunData, first: RunData) -> tuple[str, ...]:
@@ -69,10 +77,10 @@ def _row(run: RunData, first: RunData) -> tuple[str, ...]:
         f"{run.status.statistics.images:,}",
         f"{run.status.statistics.failed:,}",
         PSNR.show(psnr.after if psnr else None),
-        PSNR.show(psnr.gain if psnr else None, sign=True),
+        "–" if psnr is None or psnr.gain is None else PSNR.show_difference(psnr.gain),
         SSIM.show(ssim.after if ssim else None),
         "–" if fid is None else f"{fid:.2f}",
-        f"{PSNR.show(float(differences.mean()), sign=True)} on {len(differences):,}" if len(differences) else "–",
+        f"{PSNR.show_difference(interval(differences))} on {len(differences):,}" if len(differences) else "–",
         "–" if rate is None else significant(1000 / rate),
         "–" if pace is None or pace.rate is None else significant(pace.rate),
     )

@@ -15,11 +15,12 @@ from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of,
 from mimo_core.report.page import Failures, Page, Section, Table, Tile
 from mimo_core.report.run_data import RunData
 from mimo_core.report.speed_charts import pace_chart, stages_chart
+from mimo_core.runs.command import command_of
 from mimo_core.runs.statistics import Statistics
 from mimo_core.version import __version__
 from mimo_core.wording import count, duration, moment, share, significant, size
 
-_EXAMPLES = 5
+_EXAMPLES = 10
 _STATES = {
     "finished": "finished",
     "working": "still working when this page was made",
@@ -28,10 +29,10 @@ _STATES = {
 }
 
 
-def run_page(run: RunData, images: Section | None) -> Page:
-    """Return the page about one run; `images` is the section of the pictures."""
+def run_page(run: RunData, images: Sequence[Section]) -> Page:
+    """Return the page about one run; `images` are the sections of pictures and of the table of all images."""
     means, pace = means_of(run), pace_of(run)
-    sections = [scores_section(run, means), speed_section([run], pace), failures_section([run]), images]
+    sections = with_failures([run], [scores_section(run, means), speed_section([run], pace), *images])
     statistics = run.status.statistics
     by = () if run.recipe.given else statistics.devices or (engine_of(run),)
     where = " · ".join((run.recipe.method, *by))
@@ -41,7 +42,7 @@ def run_page(run: RunData, images: Section | None) -> Page:
         made=footer(),
         tiles=tuple(_tiles(run, means, pace)),
         notes=tuple(notes_of([run])),
-        sections=(*(section for section in sections if section is not None), setup_section([run])),
+        sections=(*sections, setup_section([run])),
     )
 
 
@@ -88,8 +89,13 @@ def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile
         if mean.score not in (PSNR, SSIM):
             continue
         show = mean.score.show
-        detail = f"{show(mean.gain, sign=True)}, input {show(mean.before, unit=False)}" if mean.gain is not None else ""
-        good = None if mean.gain is None else mean.gain >= 0
+        detail, good = "", None
+        if mean.gain is not None:
+            tie = mean.score.is_tie(mean.gain)
+            detail = (
+                f"{show(mean.gain.mean, sign=True)}{' (tie)' if tie else ''}, input {show(mean.before, unit=False)}"
+            )
+            good = None if tie else mean.gain.mean > 0
         tiles.append(Tile(mean.score.name, show(mean.after), detail, good))
     fid, before = fid_of(run), fid_of(run, "input_fid")
     if fid is not None:
@@ -118,13 +124,13 @@ def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
     """Return the section of the scores: their means, and how those of the images are distributed."""
     if not means:
         return None
-    head = ("Score", "Input", "Restored", "Gain", "Images")
+    head = ("Score", "Input", "Restored", "Gain [95 %]", "Images")
     rows = [
         (
             mean.score.name,
             mean.score.show(mean.before),
             mean.score.show(mean.after),
-            mean.score.show(mean.gain, sign=True),
+            "–" if mean.gain is None else mean.score.show_difference(mean.gain),
             f"{mean.images:,}" + (f" + {mean.equal:,} equal" if mean.equal else ""),
         )
         for mean in means
@@ -181,30 +187,39 @@ def speed_section(runs: Sequence[RunData], pace: Pace | None) -> Section | None:
     return Section("speed", "Speed", charts=drawn) if drawn else None
 
 
+def with_failures(runs: Sequence[RunData], sections: Sequence[Section | None]) -> list[Section]:
+    """Return the sections with that of the failures: before all others where images failed, else after the scores."""
+    known = [section for section in sections if section is not None]
+    failures = failures_section(runs)
+    if failures is None:
+        return known
+    place = 0 if any(run.status.statistics.failed for run in runs) else 1
+    return [*known[:place], failures, *known[place:]]
+
+
 def failures_section(runs: Sequence[RunData]) -> Section | None:
-    """Failed records by kind, then those that are restored but not scored."""
+    """Failed records by kind, then those that are restored but not scored, and the command that tries again."""
     failures: list[Failures] = []
+    commands = []
     for run in runs:
         statistics = run.status.statistics
         prefix = f"{run.label}: " if len(runs) > 1 else ""
         kinds = {**{(kind, True): number for kind, number in statistics.error_kinds.items()}}
         kinds |= {(kind, False): number for kind, number in statistics.notes.items()}
-        most = max(kinds.values(), default=1)
         examples = _examples(run) if kinds else {}
         failures += [
-            Failures(
-                f"{prefix}{kind}",
-                failed,
-                number,
-                number / most,
-                tuple(examples.get((kind, failed), ())),
-            )
+            Failures(f"{prefix}{kind}", failed, number, statistics.images, tuple(examples.get((kind, failed), ())))
             for (kind, failed), number in sorted(kinds.items(), key=lambda item: (not item[0][1], -item[1], item[0][0]))
         ]
+        if statistics.failed and run.status.manifest is not None:
+            commands.append(command_of(run.status.manifest, str(run.store), "retry-failed"))
     if not failures:
         return None
-    text = "Records by kind of error; open one to see its first images. Red are failed images."
-    return Section("failures", "Failures", text, failures=tuple(failures))
+    if not commands:
+        return Section("failures", "Left out or not scored", failures=tuple(failures))
+    failed, of = (sum(getattr(run.status.statistics, name) for run in runs) for name in ("failed", "images"))
+    text = f"{failed:,} of {count(of, 'image')} failed. Once the causes are mended, this tries them again:"
+    return Section("failures", "Failures", text, command="\n".join(commands), failures=tuple(failures))
 
 
 def _examples(run: RunData) -> dict[tuple[str, bool], list[tuple[str, str]]]:
@@ -236,7 +251,7 @@ def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
     rows = [(score.name, EVERY[score.column].definition) for score in shown]
     if any(fid_of(run) is not None for run in runs):
         rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
-    return [("Scores", Table((), tuple(rows)))] if rows else []
+    return [("Definitions", Table((), tuple(rows)))] if rows else []
 
 
 def _side_by_side(runs: Sequence[RunData], rows: Callable[[RunData], dict[str, str]]) -> Table:
@@ -256,6 +271,8 @@ def _recipe_rows(run: RunData) -> dict[str, str]:
 
 
 def _plain(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if name in ("size", "tile") and isinstance(value, (tuple, list)):
         return "x".join(map(str, value))
     return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
@@ -290,5 +307,5 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["second tries"] = f"{statistics.retried:,}"
     busy = run.summary.get("last_session", {}).get("busy_share")
     if busy:
-        rows["accelerator busy"] = f"{share(busy, 1)} of the last session"
+        rows["computing"] = f"{share(busy, 1)} of the time of the last session"
     return rows | {f"{name} version": version for name, version in manifest.versions.items()}

@@ -11,6 +11,7 @@ import numpy as np
 from mimo_core.metrics.definitions import EVERY
 from mimo_core.report.run_data import RunData, Values
 from mimo_core.runs.statistics import STAGES, Mean
+from mimo_core.sweep.comparison import Difference, interval
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Score:
         return f"input_{self.column}" if EVERY[self.column].of_input else None
 
     @property
+    def tie(self) -> float:
+        """Below this, in either direction, values are equal: half of the last digit that is shown."""
+        return float(0.5 * 10.0**-self.digits)
+
+    @property
     def axis(self) -> str:
         """Name and unit."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
@@ -40,9 +46,23 @@ class Score:
         """Return the value as text; a dash where there is none."""
         if value is None or math.isnan(value):
             return "–"
-        text = f"{value:{'+' if sign else ''}.{self.digits}f}" if math.isfinite(value) else "∞"
+        # What rounds to nothing has no sign that would mean something.
+        signed = "+" if sign and abs(value) >= self.tie else ""
+        text = f"{value if signed or not sign else 0.0:{signed}.{self.digits}f}" if math.isfinite(value) else "∞"
         # A hyphen is no minus sign.
         return f"{text.replace('-', '−')} {self.unit if unit else ''}".strip()
+
+    def show_difference(self, found: Difference) -> str:
+        """Return a mean difference with its interval, and that it is a tie where the interval holds zero."""
+        text = self.show(found.mean, sign=True)
+        if found.images < 2:
+            return text
+        low, high = (self.show(end, sign=True, unit=False) for end in (found.low, found.high))
+        return f"{text} [{low}, {high}]" + (", tie" if self.is_tie(found) else "")
+
+    def is_tie(self, found: Difference) -> bool:
+        """Return whether a mean difference may as well be none: its interval holds zero, or it rounds to zero."""
+        return abs(found.mean) < self.tie or (found.images > 1 and found.low <= 0 <= found.high)
 
 
 PSNR = Score("psnr", "PSNR", "dB", 2, 0.05)
@@ -71,7 +91,7 @@ class Means:
     score: Score
     before: float | None
     after: float
-    gain: float | None
+    gain: Difference | None
     images: int
     equal: int
 
@@ -86,7 +106,7 @@ def means_of(run: RunData) -> list[Means]:
             continue
         gains = gains_of(run, score)
         gains = gains[np.isfinite(gains)]
-        gain = float(gains.mean()) if len(gains) else None
+        gain = interval(gains) if len(gains) else None
         found.append(Means(score, before.finite_mean, after.finite_mean, gain, after.count, after.infinite))
     return found
 

@@ -15,6 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mimo_core.report.charts import Chart
+from mimo_core.report.image_table import ImageTable
+from mimo_core.wording import share
 
 _TEMPLATES = Path(__file__).parent / "templates"
 # The major version of Vega-Lite that the charts are written for.
@@ -42,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Failures:
-    """Records of one kind of error: how many, as a share of the most frequent kind (0..1), and the first of them.
+    """Records of one kind of error: how many, as a share of all images (0..1), and the first of them.
 
     Not all of them failed: an image without its reference is not scored, but restored or skipped.
     """
@@ -50,8 +52,13 @@ class Failures:
     kind: str
     failed: bool
     count: int
-    share: float
+    total: int
     examples: tuple[tuple[str, str], ...]
+
+    @property
+    def share(self) -> float:
+        """How many of all images these are, 0..1."""
+        return self.count / max(1, self.total)
 
 
 @dataclass(frozen=True)
@@ -96,11 +103,13 @@ class Section:
     name: str
     title: str
     text: str = ""
+    command: str = ""
     notes: tuple[str, ...] = ()
     table: Table | None = None
     charts: tuple[Chart, ...] = ()
     failures: tuple[Failures, ...] = ()
     galleries: tuple[Gallery, ...] = ()
+    images: ImageTable | None = None
     details: tuple[tuple[str, Table], ...] = ()
 
 
@@ -126,14 +135,27 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     charts = [chart for section in page.sections for chart in section.charts]
-    own = [_source("theme.js"), _source("compare.js")]
-    scripts = [*([_vega()] if charts else []), *own, *([_source("charts.js")] if charts else [])]
+    images = next((section.images for section in page.sections if section.images is not None), None)
+    scripts = [_source("theme.js"), _source("compare.js"), _source("save.js")]
+    if images is not None:
+        scripts.append(_source("table.js"))
+    if charts:
+        scripts += [_vega(), _source("charts.js")]
     return environment.get_template("report.html").render(
         page=page,
         style=Markup(_source("style.css")),
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
-        data=Markup(_json({chart.name: {"spec": chart.spec, "rows": chart.rows} for chart in charts})),
+        data=Markup(
+            _json(
+                {
+                    chart.name: {"spec": chart.spec, "rows": chart.rows, "columns": chart.columns if images else {}}
+                    for chart in charts
+                }
+            )
+        ),
+        packed=images.packed if images is not None else "",
+        share=share,
     )
 
 

@@ -31,7 +31,7 @@ def pace_chart(pace: Pace) -> Chart:
             "tooltip": [
                 {"field": "low", "title": f"from ({unit})", "format": ".3~f"},
                 {"field": "high", "title": f"to ({unit})", "format": ".3~f"},
-                {"field": "rate", "title": "images/s", "format": ".3~s"},
+                {"field": "rate", "title": "images/s", "format": ".3~r"},
             ],
         },
     }
@@ -64,7 +64,7 @@ def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
     names = list(dict.fromkeys(row["stage"] for row in rows))
     tooltip = [
         {"field": "stage", "title": "stage"},
-        {"field": "ms", "title": "ms per image", "format": ".3~s"},
+        {"field": "ms", "title": "ms per image", "format": ".3~r"},
         {"field": "share", "title": "share", "format": ".1%"},
     ]
     if len(stages) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mimo_core.errors import UsageError
-from mimo_core.report.charts import Chart, Rows, Spec, colour_by, series_colours
+from mimo_core.report.charts import Chart, Rows, Spec, colour_by, least_span, series_colours
 from mimo_core.report.content import footer
 from mimo_core.report.gallery import images_section
 from mimo_core.report.measures import PSNR, SSIM
@@ -21,6 +21,7 @@ from mimo_core.sweep.table import Grid, grid_of
 from mimo_core.wording import significant
 
 _BAR = 26
+_MOST_NAMES = 12
 
 
 def is_sweep(store: Store) -> bool:
@@ -72,12 +73,22 @@ def _tiles(done: Sequence[Done], left_out: Sequence[Result]) -> list[Tile]:
         scored = [one for one in done if one[0].choices[DATA] == data and "psnr" in one[1].scores]
         if scored:
             best, figures = max(scored, key=lambda one: one[1].scores["psnr"])
-            tiles.append(Tile(f"Best PSNR, {data}", PSNR.show(figures.scores["psnr"]), best.name))
+            tiles.append(Tile(f"Best PSNR, {data}", PSNR.show(figures.scores["psnr"]), _beside_others(best, scored)))
     timed = [one for one in done if one[1].rate is not None]
     if timed:
         fastest, figures = max(timed, key=lambda one: one[1].rate or 0.0)
         tiles.append(Tile("Most images per second", significant(figures.rate or 0.0), fastest.name))
     return tiles
+
+
+def _beside_others(best: Result, scored: Sequence[Done]) -> str:
+    """Return the name of the best cell, and who ties with it as far as the digits or the baseline tell."""
+    difference = best.differences.get("psnr")
+    if difference is not None and PSNR.is_tie(difference):
+        return f"{best.name}; a tie with the baseline"
+    top = max(figures.scores["psnr"] for _, figures in scored)
+    equal = sum(abs(figures.scores["psnr"] - top) < PSNR.tie for _, figures in scored)
+    return f"{best.name}; a tie of {equal} cells" if equal > 1 else best.name
 
 
 def _about(results: Sequence[Result]) -> str:
@@ -130,15 +141,13 @@ def _speed_chart(number: int, data: str, done: Sequence[Done]) -> Chart | None:
     names = list(dict.fromkeys(row["how"] for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
     models_legend = {"orient": "bottom", "title": None, "symbolFillColor": "$muted"} if len(models) > 1 else None
-    logarithmic = {"scale": {"type": "log"}, "axis": {"tickCount": 5, "format": "~s"}}
+    scale = least_span([row["psnr"] for row in rows], PSNR)
+    logarithmic = {"scale": {"type": "log"}, "axis": {"tickCount": 5, "format": ".3~r"}}
     spec: Spec = {
         "height": 300,
-        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.8},
         "encoding": {
             "x": {"field": "rate", "type": "quantitative", "title": "images/s", **logarithmic},
-            "y": {"field": "psnr", "type": "quantitative", "title": PSNR.axis, "scale": {"zero": False}},
-            "color": colour_by("how", names, series_colours(len(names))),
-            "shape": {"field": "model", "type": "nominal", "legend": models_legend},
+            "y": {"field": "psnr", "type": "quantitative", "title": PSNR.axis, "scale": scale},
             "tooltip": [
                 {"field": "cell", "title": "cell"},
                 {"field": "model", "title": "model"},
@@ -146,10 +155,23 @@ def _speed_chart(number: int, data: str, done: Sequence[Done]) -> Chart | None:
                 {"field": "shape", "title": "shape"},
                 {"field": "psnr", "title": PSNR.name, "format": f".{PSNR.digits}f"},
                 {"field": "ssim", "title": SSIM.name, "format": f".{SSIM.digits}f"},
-                {"field": "rate", "title": "images/s", "format": ".3~s"},
+                {"field": "rate", "title": "images/s", "format": ".3~r"},
             ],
         },
     }
+    points = {
+        "mark": {"type": "point", "filled": True, "size": 90, "opacity": 0.8},
+        "encoding": {
+            "color": colour_by("how", names, series_colours(len(names))),
+            "shape": {"field": "model", "type": "nominal", "legend": models_legend},
+        },
+    }
+    # More names than these would hide each other and the points.
+    named = {
+        "mark": {"type": "text", "dy": -11, "fontSize": 11, "limit": 150, "color": "$muted"},
+        "encoding": {"text": {"field": "cell"}},
+    }
+    spec["layer"] = [points, named] if len(rows) <= _MOST_NAMES else [points]
     title = f"PSNR against speed, {data}"
     return Chart(f"speed-{number}", title, f"{title}: {len(rows)} cells", spec, rows)
 
@@ -161,23 +183,22 @@ def _difference_chart(number: int, data: str, done: Sequence[Done]) -> Chart | N
         difference = result.differences.get("psnr")
         if difference is not None:
             low, high = difference.low, difference.high
-            rows.append(
-                {"cell": result.name, "mean": difference.mean, "low": low, "high": high, "n": difference.images}
-            )
+            sign = "tie" if PSNR.is_tie(difference) else "lower" if difference.mean < 0 else "higher"
+            known = {"mean": difference.mean, "low": low, "high": high, "n": difference.images}
+            rows.append({"cell": result.name, "sign": sign, **known})
     if not rows:
         return None
     title = f"Difference to the baseline, {data}"
-    x = {"type": "quantitative", "title": PSNR.axis}
-    signed = {
-        "condition": {"test": "datum.mean < 0", "value": "$bad"},
-        "value": "$good",
-    }
+    ends = [0.0, *(row[end] for row in rows for end in ("low", "high"))]
+    x = {"type": "quantitative", "title": PSNR.axis, "scale": least_span(ends, PSNR)}
+    signed = colour_by("sign", ["lower", "tie", "higher"], ["$bad", "$muted", "$good"])
     spec: Spec = {
         "height": _BAR * len(rows),
         "encoding": {
             "y": {"field": "cell", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 190}},
             "tooltip": [
                 {"field": "cell", "title": "cell"},
+                {"field": "sign", "title": " "},
                 {"field": "mean", "title": "difference", "format": f"+.{PSNR.digits + 1}f"},
                 {"field": "low", "title": "from", "format": f"+.{PSNR.digits + 1}f"},
                 {"field": "high", "title": "to", "format": f"+.{PSNR.digits + 1}f"},
@@ -196,7 +217,12 @@ def _difference_chart(number: int, data: str, done: Sequence[Done]) -> Chart | N
         ],
     }
     return Chart(
-        f"baseline-{number}", title, f"{title}: {len(rows)} cells", spec, rows, "Lines are the 95 % intervals."
+        f"baseline-{number}",
+        title,
+        f"{title}: {len(rows)} cells",
+        spec,
+        rows,
+        "Lines are the 95 % intervals; where one holds zero, it is a tie.",
     )
 
 

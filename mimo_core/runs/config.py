@@ -255,9 +255,21 @@ class RunConfig(BaseModel):
 class RestoreConfig(RunConfig):
     """Restore every image of SOURCE with MIMO-UNet and write the results and their records under OUTPUT."""
 
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "photos restored",
+        "'scans/*.tif' restored --format png",
+        "s3://archive/2019 s3://restored/2019 --max-failed 1%",
+        "photos restored --mode retry-failed",
+    )
+
 
 class EvaluateConfig(RunConfig):
     """Restore every image of SOURCE in memory, score it against REFERENCE, and write the scores under OUTPUT."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "GoPro/test GoPro/test scores",
+        "blurred sharp scores --restored made_by_another_tool",
+    )
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "scores": ("restored", "metrics", "protocol", "fid", "fid_weights", "save_images"),

@@ -20,6 +20,7 @@ from mimo_core.runs import plan, records
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.lease import FOLDER as LEASE_FOLDER
 from mimo_core.runs.lease import Lease, LeaseLostError
+from mimo_core.runs.outputs import REPORT
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.runs.statistics import Statistics
@@ -34,7 +35,6 @@ _DELETED_AT_ONCE = 1000
 _READERS = 16
 NAME = "run.json"
 _SUMMARY = "summary.json"
-REPORT = "report.html"
 _FEATURES = "mimo.features_sha256"
 _PACKAGES = ("torch", "openvino", "numpy", "opencv-python-headless", "pyarrow", "ray")
 # What a resuming command repeats, besides the recipe: it decides which images the plan holds.

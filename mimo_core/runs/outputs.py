@@ -7,6 +7,7 @@ from mimo_core.images.extensions import RAW_EXTENSIONS
 from mimo_core.storage.names import extension
 
 FOLDER = "images"
+REPORT = "report.html"
 
 # The extensions that a format goes by; the first one is given to files that change to it.
 EXTENSIONS: dict[str, tuple[str, ...]] = {

@@ -155,6 +155,8 @@ def given_fields(config: RunConfig) -> dict[str, Any]:
 
 def show_choice(name: str, value: object) -> str:
     """Return the value of a recipe's field as a person reads it, such as `360x640`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, tuple):
         return ("," if name == "metrics" else "x").join(map(str, value))
     if value is None or value == "":

@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mimo_core.datasets.pairs import pair_roots
 from mimo_core.images.scales import FULL, check_scales, format_scales, parse_scales
 from mimo_core.models.variants import parse_variant
 
@@ -88,6 +87,9 @@ def _read_data(value: Any) -> Any:
     """Return what a path on the command line stands for: pairs, a video or photographs, told from what is there."""
     if not isinstance(value, str):
         return value
+    # What reads folders, `--help` need not load.
+    from mimo_core.datasets.pairs import pair_roots
+
     match = _DATA.fullmatch(value)
     assert match is not None
     kind, path, bounds = match[1], Path(match[2]), _bounds(match)
@@ -138,6 +140,11 @@ Data = Annotated[PhotoData | PairData | VideoData, Field(discriminator="kind")]
 
 class TrainConfig(_Frozen):
     """Train weights into OUTPUT, or fine-tune some; the same command goes on with what OUTPUT holds."""
+
+    EXAMPLES: ClassVar[tuple[str, ...]] = (
+        "out/mine --data photographs --minutes 600",
+        "out/fine --init mimo-unet-lite --data GoPro/train --validation GoPro/test --steps 20000",
+    )
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "data": ("data", "validation"),

@@ -39,7 +39,7 @@ def test_means_of_what_was_scored_with_a_gain_only_over_as_many_images(
 
 def test_what_is_scored_across_profiles_is_not_among_what_was_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     statistics = Statistics(images=5, restored=3, skipped=2, notes={"reference_missing": 2, "reference_colours": 3})
-    show_status(RunStatus("finished", None, None, statistics, 1, None, None))
+    show_status(RunStatus("finished", None, None, statistics, 1, None, None), "/out")
     said = capsys.readouterr().out
     assert "2 (2 reference_missing)" in said
     assert "reference_colours" not in said
@@ -47,8 +47,10 @@ def test_what_is_scored_across_profiles_is_not_among_what_was_left_out(capsys: p
 
 @pytest.mark.parametrize(
     ("limit", "failed", "skipped", "tolerated"),
-    [(None, 0, 0, True), (None, 1, 0, False), (None, 0, 1, False), ("2", 1, 1, True), ("2", 2, 1, False)]
-    + [("1%", 2, 0, True), ("1%", 2, 1, False), ("0", 0, 0, True), ("0%", 1, 0, False)],
+    [
+        *((None, 0, 0, True), (None, 1, 0, False), (None, 0, 1, False), ("2", 1, 1, True), ("2", 2, 1, False)),
+        *(("1%", 2, 0, True), ("1%", 2, 1, False), ("0", 0, 0, True), ("0%", 1, 0, False)),
+    ],
 )
 def test_so_many_failures_are_tolerated(limit: str | None, failed: int, skipped: int, tolerated: bool) -> None:
     statistics = Statistics(images=200, restored=200 - failed - skipped, failed=failed, skipped=skipped)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mimo_core.cli.sweep import read_sweep
+from mimo_core.cli.sweeping import read_sweep
 from mimo_core.errors import UsageError
 from mimo_core.sweep.cells import expand
 

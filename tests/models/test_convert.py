@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from mimo_core.cli.main import main
 from mimo_core.errors import UsageError, WeightsError
 from mimo_core.models.convert import convert_weights, inspect_weights
 from mimo_core.models.network import MimoUNet
@@ -50,10 +51,20 @@ def test_a_round_trip_through_safetensors_keeps_every_value(checkpoint: Path, tm
     assert converted.metadata["source_sha256"] == load_weights(str(checkpoint)).sha256
     back = convert_weights(str(tmp_path / "a.safetensors"), tmp_path / "b.pkl")
     content = torch.load(tmp_path / "b.pkl", weights_only=True)
-    assert list(content) == ["model"]
+    assert content["mimo_restore"] == {"interpolation": "bilinear", "scales": "1"}
     original = load_weights(str(checkpoint)).state
     assert all(np.array_equal(content["model"][name], values) for name, values in original.items())
     assert back.bytes == (tmp_path / "b.pkl").stat().st_size
+
+
+def test_a_checkpoint_keeps_what_weights_are_made_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "convert", "mimo-unet-lite", str(tmp_path / "lite.pkl")]) == 0
+    assert "(bilinear, scales auto)" in capsys.readouterr().out
+    before, after = load_weights("mimo-unet-lite"), load_weights(str(tmp_path / "lite.pkl"))
+    assert (after.spec, after.scales) == (before.spec, before.scales)
+    found = inspect_weights(str(tmp_path / "lite.pkl"))
+    assert found.interpolation_from == "metadata"
+    assert found.other_keys == ()
 
 
 def test_half_is_the_default_for_safetensors_and_its_error_is_told(checkpoint: Path, tmp_path: Path) -> None:

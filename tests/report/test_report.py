@@ -192,7 +192,14 @@ def test_failures_are_told_by_kind_with_their_images(browser: Browser, run: Path
         failures = opened.page.locator(".failure")
         kinds = failures.locator(".kind").all_inner_texts()
         assert sorted(kinds) == ["empty", "not_an_image"]
-        failures.first.locator("summary").click()
+        # Open before anybody asks, above all else, and with the command that tries them again.
+        assert opened.page.locator("section[id]").first.get_attribute("id") == "failures"
+        command = opened.page.locator(".command code").inner_text()
+        assert command.startswith("mimo restore ")
+        assert command.endswith("--mode retry-failed")
+        # Two of fourteen are not all.
+        box, bar = (failures.first.locator(one).bounding_box() for one in (".bar", ".bar span"))
+        assert bar["width"] == pytest.approx(box["width"] / 14, rel=0.05)
         assert failures.first.locator("li code").first.inner_text() in ("empty.png", "text.png")
 
 

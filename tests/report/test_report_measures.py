@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from inprocess import recipe_of
 
 from mimo_core.errors import UsageError
+from mimo_core.report.charts import difference_chart, least_span
 from mimo_core.report.measures import PSNR, gains_of, histogram, means_of, pace_of, paired, stage_means
 from mimo_core.report.run_data import RunData, labels_of, read_run
 from mimo_core.report.selection import choose_images
@@ -20,6 +21,7 @@ from mimo_core.runs.folder import RunFolder, RunManifest
 from mimo_core.runs.record import Record
 from mimo_core.runs.records import write_part
 from mimo_core.storage import Store
+from mimo_core.sweep.comparison import Difference
 
 BEGUN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -101,7 +103,8 @@ def test_equal_outputs_are_counted_and_in_no_mean(tmp_path: Path) -> None:
     rows = [record(0, psnr=math.inf, input_psnr=20.0), record(1, psnr=30.0, input_psnr=28.0), record(2)]
     run = run_of(tmp_path / "run", [rows])
     (mean,) = means_of(run)
-    assert (mean.after, mean.gain, mean.images, mean.equal) == (30.0, 2.0, 1, 1)
+    assert mean.gain is not None
+    assert (mean.after, mean.gain.mean, mean.images, mean.equal) == (30.0, 2.0, 1, 1)
     gains = gains_of(run, PSNR)
     assert gains[1] == 2.0
     assert np.isnan(gains[[0, 2]]).all()
@@ -164,3 +167,25 @@ def test_labels_tell_runs_apart() -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no run"):
         read_run(Store(str(tmp_path)), "run")
+
+
+def test_a_difference_whose_interval_holds_zero_is_a_tie() -> None:
+    assert PSNR.show_difference(Difference(0.12, 0.05, 0.2, 9)) == "+0.12 dB [+0.05, +0.20]"
+    assert PSNR.show_difference(Difference(-0.12, -0.3, 0.05, 9)) == "−0.12 dB [−0.30, +0.05], tie"
+    # What rounds to nothing is a tie, too, however narrow its interval.
+    assert PSNR.is_tie(Difference(0.00004, 0.00003, 0.00005, 9))
+    # One image has no interval.
+    assert PSNR.show_difference(Difference(0.5, 0.5, 0.5, 1)) == "+0.50 dB"
+
+
+def test_no_axis_is_filled_by_a_difference_without_meaning() -> None:
+    low, high = least_span([30.00001, 30.00005], PSNR)["domain"]
+    assert high - low == pytest.approx(0.1)
+    assert least_span([20.0, 30.0], PSNR)["domain"] == [20.0, 30.0]
+
+
+def test_equal_runs_are_equal_and_not_higher() -> None:
+    chart = difference_chart(1, np.full(12, 1e-9), PSNR, "one", "other")
+    assert chart is not None
+    assert chart.note == "Of 12 images, 0 higher, 0 lower, 12 equal."
+    assert {row["sign"] for row in chart.rows if "sign" in row} == {"equal"}

@@ -78,7 +78,8 @@ def test_runs_over_other_images_of_the_same_names_show_their_own_outputs(pairs: 
         for place, source in enumerate((pairs, others)):
             itself = cv2.imread(str(source / "blurred" / shot.key))[:, :, ::-1]
             assert np.array_equal(layers(shot)[f"output-{place}"], itself)
-    page = build_report([Store(str(folder)) for folder in folders], 0, lambda _: None)
+    stores = [Store(str(folder)) for folder in folders]
+    page = build_report(stores, stores[0], 0, lambda _: None)
     assert "2 images of one name came from several places" in page
 
 

@@ -40,6 +40,25 @@ def test_a_run_that_is_not_finished_is_told_in_one_line(out: Path, capsys: pytes
     ]
 
 
+def test_status_names_the_command_that_goes_on(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(out)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[-2:] == [
+        "no driver works on this run; the command that began it goes on from here:",
+        f"  mimo restore /in {out}",
+    ]
+
+
+def test_status_of_a_finished_run_names_the_command_that_tries_again(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (3, 4):
+        rows = [f"{2 * number + row}.png" for row in range(2)]
+        write_part(Store(str(out)), number, [Record(key, f"/in/{key}", "failed", error_kind="empty") for key in rows])
+    assert main(["status", str(out)]) == 3
+    assert capsys.readouterr().out.splitlines()[-1] == f"  mimo restore /in {out} --mode retry-failed"
+
+
 def test_defects_are_told_one_by_one_beside_it(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (out / "images" / "1.png").write_bytes(b"other")
     (out / "images" / "4.png").unlink()

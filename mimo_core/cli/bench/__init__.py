@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 from mimo_core.cli.main import OK, USAGE
@@ -22,5 +23,7 @@ def main(argv: Sequence[str]) -> int:
     wanted = bool(argv) and argv[0] in ("-h", "--help")
     verbs = "\n".join(f"  {verb:<8} {text}" for verb, text in _VERBS.items())
     text = f"usage: mimo bench VERB [arguments]\n\n{verbs}\n\n`mimo bench VERB --help` shows its arguments."
+    near = get_close_matches(argv[0], _VERBS, n=1) if argv and not wanted else []
+    text += f"\n\ndid you mean `mimo bench {near[0]}`?" if near else ""
     show(text, sys.stdout if wanted else sys.stderr)
     return OK if wanted else USAGE

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from rich.table import Table
 
@@ -63,7 +63,7 @@ def _run(config: BenchRestoreConfig) -> int:
         if len(entries) < 2:
             raise UsageError(f"{config.source}: at least two images are needed")
         images = [model_input(decode(read_url(one.source)[0])) for one in entries]
-        if any(image.dtype != np.uint8 for image in images):
+        if any(image.dtype != "uint8" for image in images):
             raise UsageError("the benchmark takes 8-bit images")
         hardware = Hardware.here()
         weights = choose_weights(job, None)
@@ -118,9 +118,7 @@ def _run(config: BenchRestoreConfig) -> int:
     heights, widths = {image.shape[0] for image in images}, {image.shape[1] for image in images}
     console.print(f"{len(images)} images of {_range(widths)}x{_range(heights)}, {recipe.model_name}")
     console.print_table(table)
-    console.print(
-        f"session against plain loop: {min(fidelity):.2f} dB PSNR at worst, mean {float(np.mean(fidelity)):.2f} dB"
-    )
+    console.print(f"session against plain loop: {min(fidelity):.2f} dB PSNR at worst, mean {fmean(fidelity):.2f} dB")
     console.print(f"the job took {startup:.1f} s more to start Ray and open its sessions")
     return OK
 

@@ -34,6 +34,24 @@
       text: { fill: ink, fontSize: 12 },
     };
   };
+  // A click on a bar or a point asks the table of all images for those that it shows.
+  const lead = (element, view) => {
+    const { rows, columns } = charts[element.dataset.chart];
+    if (!Object.keys(columns).length) return;
+    element.classList.add("leads");
+    view.addEventListener("click", (event, item) => {
+      const datum = item && item.datum;
+      if (!datum) return;
+      const column = columns[datum.series];
+      let filter = "";
+      if (columns.key && datum.key !== undefined) filter = `"${datum.key}"`;
+      else if (column && datum.count !== undefined) {
+        const last = Math.max(...rows.map((row) => (row.high === undefined ? -Infinity : row.high)));
+        filter = `${column}>=${datum.low} ${column}${datum.high === last ? "<=" : "<"}${datum.high}`;
+      }
+      if (filter) document.dispatchEvent(new CustomEvent("imagefilter", { detail: filter }));
+    });
+  };
   const drawn = new Map();
   const draw = async (element) => {
     const { spec, rows } = charts[element.dataset.chart];
@@ -54,7 +72,9 @@
       tooltip: { disableDefaultStyle: true },
     };
     drawn.get(element)?.finalize();
-    drawn.set(element, await vegaEmbed(element, full, options));
+    const made = await vegaEmbed(element, full, options);
+    drawn.set(element, made);
+    lead(element, made.view);
     element.dataset.drawn = String(Number(element.dataset.drawn || 0) + 1);
   };
   const drawAll = () => Promise.all([...document.querySelectorAll("[data-chart]")].map(draw));
