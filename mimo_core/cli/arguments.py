@@ -23,7 +23,7 @@ METAVARS = {
     **dict.fromkeys(("weights", "init", "fid_weights", "to", "vacc_python"), "FILE"),
     **dict.fromkeys(("reference", "restored", "validation", "images"), "FOLDER"),
     **dict.fromkeys(("size", "tile"), "HxW"),
-    **dict.fromkeys(("workers", "batch", "max_failed", "depths", "batches"), "N"),
+    **dict.fromkeys(("workers", "batch", "max_failed", "tolerate", "depths", "batches"), "N"),
     "data": "PATH",
     "include": "GLOB",
     "model": "VARIANT",

@@ -17,7 +17,7 @@ import pytest
 import ray
 import yaml
 from fixtures_s3 import free_ports
-from processes import wait_until
+from processes import shell_environment, wait_until
 
 from mimo_core.cli.arguments import parse
 from mimo_core.runs.config import RestoreConfig
@@ -111,12 +111,12 @@ def test_a_node_starts_and_says_what_is_wrong(tmp_path: Path) -> None:
     options = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
     command = [script, "head", "--block", "--num-cpus=1", *options, f"--temp-dir={short}"]
     with (tmp_path / "log").open("wb") as log:
-        node = subprocess.Popen(command, env={**os.environ, **DISABLED}, stdout=log, stderr=log)
+        node = subprocess.Popen(command, env=shell_environment(short, DISABLED), stdout=log, stderr=log)
     try:
         status = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", f"127.0.0.1:{port}"]
 
         def works() -> bool:
-            asked = subprocess.run(status, env={**os.environ, **DISABLED}, capture_output=True, text=True)
+            asked = subprocess.run(status, env=shell_environment(short, DISABLED), capture_output=True, text=True)
             return "/1.0 CPU" in asked.stdout
 
         wait_until(works, (tmp_path / "log").read_text(errors="replace"), within=90, every=1)
