@@ -97,7 +97,7 @@ def sets_of(data: Path) -> dict[str, tuple[str, Callable[[], list[Pair]]]]:
         ),
         "reds": ("REDS, one sequence, real frames averaged, never seen", lambda: files(data / "reds_pairs")),
         "gopro": (
-            "GoPro GOPR0372_07_00, the last ten pairs, real frames averaged, never seen",
+            "GoPro GOPR0372_07_00, ten pairs of real frames averaged; the 32 before them were trained on",
             lambda: files(data / "gopro_pairs", first=32),
         ),
         "city": (

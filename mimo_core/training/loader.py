@@ -156,7 +156,8 @@ def open_source(data: Data) -> Source:
         )
         return SharpPhotos(photo_files(data), shake, min_scale=data.min_scale, still=data.still)
     if isinstance(data, PairData):
-        return ImagePairs(list_pairs(data.folder)[data.first : data.last], min_scale=data.min_scale)
+        pairs = list_pairs(data.folder)[data.first : data.last]
+        return ImagePairs(pairs, min_scale=data.min_scale, max_scale=data.max_scale)
     if isinstance(data, VideoData):
         return AveragedFrames(read_clips(data.path), counts=data.counts, min_scale=data.min_scale)
     raise UsageError(f"unknown kind of training data: {data!r}")

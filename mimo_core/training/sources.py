@@ -133,16 +133,19 @@ class ImagePairs:
 
     Args:
         files: (blurred, sharp) paths of equal size each.
-        min_scale: pairs are shrunk together by a random factor between this and 1: milder blur of the same kind.
+        min_scale: pairs are shrunk together by a random factor from this on: milder blur of the same kind.
+        max_scale: up to this one; below 1, crops look as the images of coarse passes do.
 
     Raises:
         UsageError: no pair at all, or the two images of the first pair differ in size.
     """
 
-    def __init__(self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0) -> None:
+    def __init__(
+        self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0, max_scale: float = 1.0
+    ) -> None:
         if not files:
             raise UsageError("no image pairs to train on")
-        self.min_scale = min_scale
+        self.min_scale, self.max_scale = min_scale, max_scale
         self._pairs = ImageCache(files, lambda both: _read_pair(*both), lambda pair: pair.blurred.nbytes * 2)
         self._pairs[0]
 
@@ -156,7 +159,7 @@ class ImagePairs:
             UsageError: an image cannot be read, or the two of a pair differ in size.
         """
         pair = self._pairs[int(rng.integers(len(self._pairs)))]
-        return _window(pair, rng, size, self.min_scale)
+        return _window(pair, rng, size, self.min_scale, self.max_scale)
 
 
 class AveragedFrames:
@@ -292,15 +295,18 @@ def _read_pair(blurred: Path, sharp: Path) -> Pair:
     return pair
 
 
-def _window(pair: Pair, rng: np.random.Generator, size: int, min_scale: float) -> Pair:
-    y, x, side = _place(pair.sharp.shape[0], pair.sharp.shape[1], rng, size, min_scale)
+def _window(pair: Pair, rng: np.random.Generator, size: int, min_scale: float, max_scale: float) -> Pair:
+    y, x, side = _place(pair.sharp.shape[0], pair.sharp.shape[1], rng, size, min_scale, max_scale)
     window = np.s_[y : y + side, x : x + side]
     return Pair(resize(pair.blurred[window], size), resize(pair.sharp[window], size))
 
 
-def _place(height: int, width: int, rng: np.random.Generator, size: int, min_scale: float) -> tuple[int, int, int]:
+def _place(
+    height: int, width: int, rng: np.random.Generator, size: int, min_scale: float, max_scale: float = 1.0
+) -> tuple[int, int, int]:
     """Return a random square window (top, left, side) that becomes `size` at a random scale."""
     lowest = max(min_scale, size / min(height, width))
-    scale = float(rng.uniform(min(lowest, 1.0), 1.0))
+    highest = max(max_scale, min(lowest, 1.0))
+    scale = float(rng.uniform(min(lowest, highest), highest))
     side = min(round(size / scale), height, width)
     return int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1)), side

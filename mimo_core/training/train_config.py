@@ -45,7 +45,14 @@ class PairData(_Frozen):
     last: int | None = None
     """Pairs [first, last) in the order of their names."""
     min_scale: float = Field(default=1.0, gt=0.0, le=1.0)
+    max_scale: float = Field(default=1.0, gt=0.0, le=1.0)
     share: float = Field(default=1.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "PairData":
+        if self.min_scale > self.max_scale:
+            raise ValueError(f"min_scale {self.min_scale:g} is above max_scale {self.max_scale:g}")
+        return self
 
 
 class VideoData(_Frozen):

@@ -21,7 +21,7 @@ from mimo_core.training.sources import (
     read_rgb,
     sharp_tiles,
 )
-from mimo_core.training.train_config import PhotoData
+from mimo_core.training.train_config import PairData, PhotoData
 
 STILL = Shake(0.0, 0.0, read_noise=0.0, shot_noise=0.0)
 
@@ -82,6 +82,18 @@ def test_pairs_are_cut_alike_at_every_scale(tmp_path: Path) -> None:
         pair = source.draw(np.random.default_rng(seed), 64)
         assert pair.sharp.shape == (64, 64, 3)
         assert np.abs(255 - pair.blurred.astype(int) - pair.sharp).max() <= 1
+
+
+def test_pairs_are_seen_at_the_scales_that_are_asked_for(tmp_path: Path) -> None:
+    ramp = np.repeat(np.repeat(np.arange(256, dtype=np.uint8)[np.newaxis, :, np.newaxis], 256, 0), 3, 2)
+    files = [(write(tmp_path / "blur" / "a.png", ramp), write(tmp_path / "sharp" / "a.png", ramp))]
+    source = ImagePairs(files, min_scale=0.25, max_scale=0.5)
+    for seed in range(20):
+        row = source.draw(np.random.default_rng(seed), 32).sharp[0, :, 0].astype(int)
+        # Where an image is shrunk to a quarter, neighbours are four levels apart.
+        assert 1.9 <= (row[-1] - row[0]) / 31 <= 4.1
+    with pytest.raises(ValueError, match=r"min_scale 0.5 is above max_scale 0.25"):
+        PairData(folder=tmp_path, min_scale=0.5, max_scale=0.25)
 
 
 def test_a_pair_of_two_sizes_is_refused(tmp_path: Path) -> None:
