@@ -165,7 +165,7 @@ def load_yaml(file: str, name: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is not YAML: {error}") from error
     if not isinstance(document, dict):
-        raise UsageError(f"{name}: expected names with values")
+        raise UsageError(f"{name}: expected names with values, such as `workers: 4`")
     return document
 
 

@@ -93,7 +93,9 @@ def _engines(hardware: Hardware, wrong: Callable[[str], None]) -> Iterator[Findi
         can = [precision for precision in engine.precisions if there[precision]]
         lacking = [precision for precision in engine.precisions if not there[precision]]
         text = f"{_version(engine.package)}: {', '.join(can)}"
-        yield name, text + (f" (this machine lacks what {' and '.join(lacking)} need)" if lacking else "")
+        if lacking:
+            text += f" (this machine lacks what {' and '.join(lacking)} {'needs' if len(lacking) == 1 else 'need'})"
+        yield name, text
 
 
 def _cache(wrong: Callable[[str], None]) -> str:

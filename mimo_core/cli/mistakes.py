@@ -121,7 +121,7 @@ def _precision(config: RunConfig, begun: bool) -> None:
     metadata = read_metadata(path)
     if path.suffix in (".pkl", ".pth") or (metadata is not None and INT8 not in metadata):
         raise UsageError(
-            f"--precision int8: {name} is not prepared for it; make weights that are with "
+            f"--precision int8: {name} is not prepared for it; make weights that are prepared with "
             f"`mimo quantize {name} IMAGES FILE`, or leave --precision out"
         )
 

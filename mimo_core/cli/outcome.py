@@ -55,7 +55,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
             markup=False,
         )
     if recipe.fid_sha256 and outcome.distance is None:
-        console.print("\nnote: FID needs two images with features at least", markup=False)
+        console.print("\nnote: FID needs at least two images with features", markup=False)
     if statistics.failed:
         console.print(
             f"\nfailed: {', '.join(f'{number} {kind}' for kind, number in statistics.error_kinds.items())}; the same "

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     weights = config.output / "weights.safetensors"
     steps = last_step(config.output)
     if steps < _FEW_STEPS:
-        display.say(f"{count(steps, 'step')} change weights hardly at all: train longer with --minutes or --steps")
+        display.say(f"{count(steps, 'step')} hardly change the weights: train longer with --minutes or --steps")
     display.say(
         f"trained for {count(steps, 'step')}: {weights}; use it with\n  mimo restore SOURCE OUTPUT --weights {weights}"
     )

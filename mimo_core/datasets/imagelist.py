@@ -175,7 +175,7 @@ def _single(path: str, exists: bool) -> Iterator[ImageEntry]:
     name = path.rpartition("/")[2]
     if not is_image_name(name):
         raise UsageError(
-            f"{redact(path)} is neither a folder nor an image by name nor a list ({' '.join(LIST_EXTENSIONS)})"
+            f"{redact(path)} is no folder, and by its name neither an image nor a list ({' '.join(LIST_EXTENSIONS)})"
         )
     entry = info_url(path) if not is_local(path) or Path(path).is_file() else None
     return iter(

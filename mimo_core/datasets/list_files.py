@@ -88,8 +88,8 @@ def _source_or_pair(path: str, place: str, line: str) -> ListRow:
             # A name such as `holiday.jpg copy.jpg`.
             return ListRow(line)
         raise UsageError(
-            f"{redact(path)}, {place}: {len(columns)} images, of which the names of their folders do not tell which "
-            "is the blurred one and which its reference; use .csv with the columns source and reference"
+            f"{redact(path)}, {place}: {len(columns)} images, and the names of their folders do not tell which is "
+            "blurred and which its reference; use .csv with the columns source and reference"
         )
     return ListRow(columns[roles.index("input")], reference=columns[roles.index("reference")])
 

@@ -112,7 +112,7 @@ def resolve(request: Request, hardware: Hardware, tune: Callable[[Question], Ans
         tune: measures what is fastest there, where a new run leaves the choice to us.
 
     Raises:
-        UsageError: nothing there computes what is asked for, or the run in OUTPUT was begun otherwise.
+        UsageError: nothing there computes what is asked for, or the run in OUTPUT was begun with other choices.
     """
     config, weights = request.config, request.weights
     frozen = request.manifest.recipe if request.manifest is not None else None
@@ -123,8 +123,8 @@ def resolve(request: Request, hardware: Hardware, tune: Callable[[Question], Ans
         recipe = recipe.model_copy(update={"fid_sha256": request.inception.sha256})
     if request.manifest is not None and (differences := request.manifest.differences(config, recipe)):
         raise UsageError(
-            f"OUTPUT holds a run that was begun otherwise ({'; '.join(differences)}): repeat its options, choose "
-            "another OUTPUT, or start over with --mode overwrite"
+            f"OUTPUT holds a run that was begun with other choices ({'; '.join(differences)}): repeat its options, "
+            "choose another OUTPUT, or start over with --mode overwrite"
         )
     return Resolved(request.manifest, recipe, weights, request.inception, hardware)
 

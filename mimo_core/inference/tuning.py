@@ -21,6 +21,7 @@ from mimo_core.hardware import cpu_name, usable_cores
 from mimo_core.images.pixels import Pixels
 from mimo_core.storage.disk_cache import cache_folder
 from mimo_core.version import __version__
+from mimo_core.wording import significant
 
 MOST_PIXELS = 1 << 20
 """Images up to this are not cut unless cutting was measured to pay; it bounds a worker's memory."""
@@ -163,7 +164,7 @@ def _open(engine: str, question: Question) -> Session:
 def _reason(best: str, rates: dict[str, float], refusals: Sequence[str], tile: int, call_pixels: int) -> str:
     slower = [f"{rate / rates[best]:.1f} times as fast as {name}" for name, rate in rates.items() if name != best]
     fastest = [f"{best} is {' and '.join(slower)}"] if slower else []
-    cut = f"images above {call_pixels / 1e6:.2g} megapixels go through in tiles of {tile}x{tile}"
+    cut = f"images above {significant(call_pixels / 1e6)} MP are cut into tiles of {tile}x{tile}"
     return "measured here: " + "; ".join([*fastest, cut, *refusals])
 
 

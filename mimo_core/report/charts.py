@@ -278,7 +278,7 @@ def _bins(counted: Histogram, names: Sequence[str]) -> Rows:
 def _bin_encoding(score: Score, axis: str, counted: Histogram) -> dict[str, Any]:
     most = int(max(counts.max() for counts in counted.counts))
     # Vega's own ticks of few images would be fractions of one.
-    few = {"values": list(range(most + 1))} if most <= _FEW else {}
+    few = {"values": list(range(most + 1)), "format": "d"} if most <= _FEW else {}
     return {
         "x": {
             "field": "low",

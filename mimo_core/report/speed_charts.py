@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mimo_core.report.charts import HEIGHT, Chart, Rows, Spec, colour_by, series_colours
 from mimo_core.report.measures import Pace
-from mimo_core.wording import duration
+from mimo_core.wording import duration, share
 
 
 def pace_chart(pace: Pace) -> Chart:
@@ -56,7 +56,7 @@ def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
     for label, means in stages.items():
         total = sum(means.values())
         rows += [
-            {"run": label, "stage": stage, "ms": ms, "share": ms / total, "order": place}
+            {"run": label, "stage": stage, "ms": ms, "share": ms / total, "told": share(ms, total), "order": place}
             for place, (stage, ms) in enumerate(means.items())
         ]
     if not rows:
@@ -69,7 +69,7 @@ def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
     ]
     if len(stages) == 1:
         y = {"field": "stage", "type": "nominal", "sort": names, "title": None}
-        x = {"field": "ms", "type": "quantitative", "title": "milliseconds per image"}
+        x = {"field": "ms", "type": "quantitative", "title": "milliseconds per image", "axis": {"tickCount": 8}}
         spec: Spec = {
             "height": 38 * len(rows),
             "encoding": {"y": y, "x": x},
@@ -80,7 +80,7 @@ def stages_chart(stages: Mapping[str, Mapping[str, float]]) -> Chart | None:
                 },
                 {
                     "mark": {"type": "text", "align": "left", "dx": 5, "color": "$ink"},
-                    "encoding": {"text": {"field": "share", "type": "quantitative", "format": ".0%"}},
+                    "encoding": {"text": {"field": "told", "type": "nominal"}},
                 },
             ],
         }

@@ -142,7 +142,9 @@ def _speed_chart(number: int, data: str, done: Sequence[Done]) -> Chart | None:
     models = list(dict.fromkeys(row["model"] for row in rows))
     models_legend = {"orient": "bottom", "title": None, "symbolFillColor": "$muted"} if len(models) > 1 else None
     scale = least_span([row["psnr"] for row in rows], PSNR)
-    logarithmic = {"scale": {"type": "log"}, "axis": {"tickCount": 5, "format": ".3~r"}}
+    # Room for the names.
+    scale["padding"] = 18
+    logarithmic = {"scale": {"type": "log", "padding": 60}, "axis": {"tickCount": 5, "format": ".3~r"}}
     spec: Spec = {
         "height": 300,
         "encoding": {

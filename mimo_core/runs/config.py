@@ -181,7 +181,9 @@ class RunConfig(BaseModel):
     )
     strength: float = Field(1.0, ge=0, le=1, description="share of the change that is applied; 1 is all of it")
     allow_mixed: bool = Field(False, description="let a run go on with another type of device than it began with")
-    vacc_python: str | None = Field(None, description="Python that has vaststreamx and NumPy, where this one has not")
+    vacc_python: str | None = Field(
+        None, description="the Python that has vaststreamx and NumPy, where this one lacks them"
+    )
 
     size: Annotated[str, AfterValidator(_size)] = Field(
         "native", description="native, or HxW to resize the input (and the reference) as the model zoo does"
@@ -217,7 +219,9 @@ class RunConfig(BaseModel):
         le=1_000_000,
         description="images in a shard, the unit of commit (default: 64, fewer for short lists)",
     )
-    timeout: float = Field(300.0, gt=0, description="seconds without progress on an image before its worker is hung")
+    timeout: float = Field(
+        300.0, gt=0, description="seconds without progress on an image after which its worker counts as hung"
+    )
 
     mode: ModeName = Field("resume", description="what to do with the run that OUTPUT already holds")
     max_failed: Annotated[str, AfterValidator(_max_failed)] | None = Field(
@@ -227,7 +231,7 @@ class RunConfig(BaseModel):
         None, description="exit with 0 also where N images, or N%% of the plan, have failed or were left out"
     )
     patience: float = Field(
-        300.0, ge=0, description="seconds that a storage which does not answer is waited for before the run stops"
+        300.0, ge=0, description="seconds to wait for a storage that does not answer before the run stops"
     )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
 

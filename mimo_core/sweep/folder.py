@@ -70,8 +70,8 @@ class SweepFolder:
         ]
         if differences:
             raise UsageError(
-                f"{self.store} holds a sweep that was begun otherwise ({'; '.join(differences)}): choose another "
-                "OUTPUT, or vary it in a grid"
+                f"{self.store} holds a sweep that was begun with other choices ({'; '.join(differences)}): choose "
+                "another OUTPUT, or vary it in a grid"
             )
 
     def results(self) -> dict[str, Result]:

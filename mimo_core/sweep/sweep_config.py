@@ -37,7 +37,9 @@ def _known(choices: dict[str, Any]) -> dict[str, Any]:
 
 def _fixed(choices: dict[str, Any]) -> dict[str, Any]:
     if DATA in choices:
-        raise ValueError("name the data sets of single cells in `cells` or `grids`; without, each cell is run on all")
+        raise ValueError(
+            "`options` and `baseline` are for all data sets; a cell that is for some names them in `cells` or `grids`"
+        )
     return choices
 
 

@@ -171,7 +171,7 @@ class TrainConfig(_Frozen):
     data: tuple[Annotated[Data, BeforeValidator(_read_data)], ...] = Field(
         (),
         description="folder of sharp photographs, folder with blur/ and sharp/, or video (repeatable); "
-        "pairs can be counted off as in PAIRS[0:28]; what is no path but settings goes into --config",
+        "PAIRS[0:28] takes a part of the pairs; --config takes settings in the place of a path",
     )
     validation: tuple[Annotated[ValidationData, BeforeValidator(_read_validation)], ...] = Field(
         (), description="folder with held-out blur/ and sharp/ to score now and then (repeatable), also PAIRS[28:]"
@@ -203,7 +203,10 @@ class TrainConfig(_Frozen):
     batch: int = Field(16, ge=1, description="crops in a step, over all workers")
     repeats: int = Field(1, ge=1, description="uses of a crop, each turned differently: for slow processors")
     corrected: float = Field(
-        0.0, ge=0.0, le=1.0, description="share of the steps whose crops passes at 1/2, or 1/4 and 1/2, restored before"
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="share of the steps on crops that coarser passes (1/2, or 1/4 and 1/2) have restored first",
     )
     seed: int = Field(0, description="another seed draws other crops")
 
@@ -216,7 +219,7 @@ class TrainConfig(_Frozen):
         "trapezoid", description="course of the rate; a trapezoid can be prolonged until it falls"
     )
     decay: float = Field(0.25, gt=0.0, le=1.0, description="share of the length over which a trapezoid falls")
-    halvings: int = Field(5, ge=1, description="how often halving halves the rate over the whole length")
+    halvings: int = Field(5, ge=1, description="how many times the schedule halving halves the rate")
     warmup: float = Field(0.01, ge=0.0, lt=1.0, description="share of the length over which the rate rises")
     loss: Literal["paper", "decibel"] = Field(
         "paper", description="paper: differences of pixels and spectra; decibel: the logarithm of the square error"

@@ -55,7 +55,10 @@ CASES = [
     (["in/a.png", "in/b.png", "in/c.png", "out"], "2 arguments more: in/c.png out; was the glob quoted?"),
     (["in", "out", "--precison", "fp32"], "no option is named --precison; did you mean --precision?"),
     (["in", "out", "--xyzzy"], "no option is named --xyzzy; --help lists them"),
-    (["in", "out", "--precision", "int8"], "mimo-unet-lite is not prepared for it; make weights that are with `mimo "),
+    (
+        ["in", "out", "--precision", "int8"],
+        "mimo-unet-lite is not prepared for it; make weights that are prepared with `mimo ",
+    ),
     (["in", "out", "--precision", "int8", "--weights", "plain.safetensors"], "plain.safetensors is not prepared"),
     (["s3://archive/2019", "out"], "there are no credentials for s3://archive/2019: set AWS_ACCESS_KEY_ID"),
     (["in", "s3://archive/2019"], "there are no credentials for s3://archive/2019"),

@@ -121,7 +121,7 @@ def test_sources_that_cannot_be_listed(source: str) -> None:
 
 def test_a_file_that_is_neither_image_nor_list(tmp_path: Path) -> None:
     (tmp_path / "x.doc").touch()
-    with pytest.raises(UsageError, match="neither a folder nor an image"):
+    with pytest.raises(UsageError, match="is no folder, and by its name neither an image"):
         list_images(str(tmp_path / "x.doc"))
 
 

@@ -155,7 +155,7 @@ def test_lists_of_two_columns_are_pairs(tmp_path: Path, real: list[tuple[Path, P
 )
 def test_columns_that_no_name_tells_apart_are_refused(tmp_path: Path, line: str, images: int) -> None:
     (tmp_path / "list.txt").write_text(f"one image with spaces.png\n{line}\n")
-    with pytest.raises(UsageError, match=rf"list.txt, line 2: {images} images, of which .* do not tell which"):
+    with pytest.raises(UsageError, match=rf"list.txt, line 2: {images} images, and .* do not tell which"):
         list(list_images(str(tmp_path / "list.txt")))
 
 

@@ -95,7 +95,7 @@ def test_another_command_is_refused_by_its_differences(
         start(**options)
     text = str(caught.value)
     assert difference in text
-    assert text.startswith("OUTPUT holds a run that was begun otherwise (")
+    assert text.startswith("OUTPUT holds a run that was begun with other choices (")
     assert text.endswith("repeat its options, choose another OUTPUT, or start over with --mode overwrite")
 
 

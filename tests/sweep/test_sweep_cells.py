@@ -132,7 +132,7 @@ def test_a_baseline_may_name_a_default() -> None:
         ({"grids": [{"data": "gopro"}]}, "no data set is named 'gopro'; there are reds"),
         ({}, "neither grids nor cells"),
         ({"cells": [{}], "data": {"a/b": {"source": "x"}}}, "letters, digits"),
-        ({"cells": [{}], "options": {"data": "reds"}}, "name the data sets"),
+        ({"cells": [{}], "options": {"data": "reds"}}, "are for all data sets"),
         ({"cells": [{}], "option": {}}, "Extra inputs"),
     ],
 )

@@ -283,7 +283,7 @@ class WorkerPool:
         if self._deaths_without_progress >= MAX_DEATHS_WITHOUT_PROGRESS:
             raise SystemFailure(
                 ErrorKind.DEVICE,
-                f"{self._deaths_without_progress} workers died in a row without restoring an image between: "
+                f"{self._deaths_without_progress} workers died in a row, and none of them restored an image: "
                 f"{first_line(error)}",
             )
         for_memory = self._killed_for_memory(handle, error)
@@ -307,7 +307,7 @@ class WorkerPool:
                 reason = f": {first_line(error)}" if error is not None else ""
                 raise SystemFailure(
                     error.kind if isinstance(error, SystemFailure) else ErrorKind.DEVICE,
-                    f"shard {task.shard} was given to workers in vain too often; giving up{reason}",
+                    f"shard {task.shard} was given to worker after worker, and none finished it; giving up{reason}",
                 )
             self._queue.add(retry)
 

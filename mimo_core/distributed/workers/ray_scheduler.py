@@ -114,7 +114,9 @@ class RayScheduler:
         except (ObjectLostError, NodeDiedError) as error:
             raise ResultLostError(first_line(error)) from error
         except RayTaskError as error:
-            raise SystemFailure(ErrorKind.INTERNAL, f"a worker failed in a way it should not: {error}") from error
+            raise SystemFailure(
+                ErrorKind.INTERNAL, f"a worker failed for a reason that nobody foresaw: {error}"
+            ) from error
         except RayError as error:
             raise SystemFailure(ErrorKind.DEVICE, f"Ray cannot run workers: {first_line(error)}") from error
 

@@ -47,7 +47,7 @@ class Stalls:
         if len(self._waiting) > 1:
             raise SystemFailure(
                 ErrorKind.STORAGE,
-                f"the storage has stalled: {waiting[0].key} and others wait in {waiting[0].stage} since "
+                f"the storage has stalled: {waiting[0].key} and others have been in {waiting[0].stage} for "
                 f"{waiting[0].seconds:.0f} s, and nothing else was finished meanwhile",
             )
 

@@ -44,7 +44,7 @@
       if (!datum) return;
       const column = columns[datum.series];
       let filter = "";
-      if (columns.key && datum.key !== undefined) filter = `"${datum.key}"`;
+      if (columns.key && datum.key !== undefined) filter = datum.key.includes('"') ? datum.key : `"${datum.key}"`;
       else if (column && datum.count !== undefined) {
         const last = Math.max(...rows.map((row) => (row.high === undefined ? -Infinity : row.high)));
         filter = `${column}>=${datum.low} ${column}${datum.high === last ? "<=" : "<"}${datum.high}`;
