@@ -43,7 +43,9 @@ def all_images_section(runs: Sequence[RunData], page: Store) -> Section | None:
     table = image_table(runs, page)
     if table is None:
         return None
-    part = f"The worst {table.rows:,} of {table.total:,} images, for the page to stay small."
-    notes = (part,) if table.rows < table.total else ()
+    part = f"The worst {table.rows:,} of {table.total:,} images" if table.rows < table.total else ""
+    less = f"{'w' if part else 'W'}ithout {', '.join(table.left_out)}" if table.left_out else ""
+    told = ", ".join(one for one in (part, less) if one)
+    notes = (f"{told}, for the page to stay small; the records have all.",) if told else ()
     text = "Filter by words, and by values such as psnr<25 or psnr_gain<0. A bar or a point of a chart leads here, too."
     return Section("all", "All images", text, notes=notes, images=table)

@@ -12,7 +12,7 @@ from mimo_core.report.pictures import DIFFERENCE_LEVELS, Encoded, Shot, encode_s
 from mimo_core.report.run_data import RunData
 from mimo_core.report.selection import choose_images
 
-PICTURE_BYTES = 6_500_000
+PICTURE_BYTES = 4_800_000
 """Bytes that the pictures of a page take at most, so that the page stays below 10 MB."""
 
 _LONGEST_LABEL = 14

@@ -18,14 +18,14 @@ from mimo_core.report.run_data import RunData, Values
 from mimo_core.storage import Store, is_local
 from mimo_core.storage.names import locate
 
-TABLE_BYTES = 1_500_000
-"""Bytes that the packed table takes at most; of a larger run the worst images are in it."""
+TABLE_BYTES = 3_000_000
+"""Bytes of the packed table at most, enough for a hundred thousand images; of a larger run the worst are in it."""
 
 # What browsers can lay out one below the other.
 _MOST_ROWS = 400_000
 _LONGEST_REASON = 300
 # More digits than are shown, so that a filter on a bar of a chart finds the images that it counts.
-_HIDDEN_DIGITS = 2
+_HIDDEN_DIGITS = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,28 +37,35 @@ class Column:
         title: of the column.
         digits: after the point.
         values: one for each row, NaN where there is none.
-        signed: whether positive ones have a sign.
+        less: the columns whose difference this is, which the page computes by itself.
+        extra: whether the column gives way where the table would be too large.
     """
 
     name: str
     title: str
     digits: int
     values: Values
-    signed: bool = False
+    less: tuple[str, str] | None = None
+    extra: bool = False
 
-    def packed(self, rows: Sequence[int]) -> list[int | str | None]:
-        """Return the values of these rows as whole numbers, which JSON writes in fewer letters."""
-        factor = 10 ** (self.digits + _HIDDEN_DIGITS if self.digits else 0)
-        return [_whole(value, factor) for value in self.values[list(rows)].tolist()]
+    def packed(self, rows: Sequence[int]) -> dict[str, Any]:
+        """Return what the page needs to know; values as whole numbers, which JSON writes in fewer letters."""
+        described = {"name": self.name, "title": self.title, "digits": self.digits}
+        if self.less is not None:
+            return {**described, "less": self.less}
+        scale = self.digits + _HIDDEN_DIGITS if self.digits else 0
+        values = [_whole(value, 10**scale) for value in self.values[list(rows)].tolist()]
+        return {**described, "scale": scale, "values": values}
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    """The table as the page holds it: base64 of gzip of JSON, how many rows are in it, and of how many."""
+    """The table as the page holds it: base64 of gzip of JSON, how many of all rows are in it, and what is left out."""
 
     packed: str
     rows: int
     total: int
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,14 +90,18 @@ def image_table(runs: Sequence[RunData], page: Store, budget: int = TABLE_BYTES)
         return None
     columns = _columns(runs, places)
     states, reasons = _states(runs, places)
-    rows = list(range(len(keys)))
+    rows, left_out = list(range(len(keys))), tuple[str, ...]()
     most = _MOST_ROWS
     while True:
         if len(rows) > most:
             rows = _worst(rows, states, columns, most)
         packed = _pack(_document(runs, places, keys, columns, states, reasons, rows, page))
         if len(packed) <= budget or len(rows) == 1:
-            return ImageTable(packed, len(rows), len(keys))
+            return ImageTable(packed, len(rows), len(keys), left_out)
+        if not left_out and (extra := tuple(column.title for column in columns if column.extra)):
+            # Better all images without some columns than some images with all.
+            columns, left_out = [column for column in columns if not column.extra], extra
+            continue
         most = max(1, int(0.95 * len(rows) * budget / len(packed)))
 
 
@@ -110,22 +121,29 @@ def _columns(runs: Sequence[RunData], places: Sequence[Sequence[int | None]]) ->
             columns.append(Column(f"psnr{number + 1}", f"PSNR {run.label}", PSNR.digits, values))
         for number, (run, values) in enumerate(zip(runs[1:], scores[1:], strict=True), 2):
             change = _less(values, scores[0])
-            columns.append(Column(f"change{number}", f"{run.label} − {first.label}", PSNR.digits, change, True))
+            columns.append(
+                Column(
+                    f"change{number}", f"{run.label} − {first.label}", PSNR.digits, change, (f"psnr{number}", "psnr1")
+                )
+            )
     else:
         for score in SCORES:
             columns += _score_columns(first, score, rows)
     for name, title, digits in (("width", "Width", 0), ("height", "Height", 0), ("infer_ms", "ms", 0)):
-        columns.append(Column(name, title, digits, _aligned(first.values(name), rows)))
+        columns.append(Column(name, title, digits, _aligned(first.values(name), rows), extra=name == "infer_ms"))
     return [column for column in columns if not np.isnan(column.values).all()]
 
 
 def _score_columns(run: RunData, score: Score, rows: Sequence[int | None]) -> list[Column]:
-    columns = [Column(score.column, score.name, score.digits, _aligned(run.values(score.column), rows))]
-    if score in (PSNR, SSIM) and score.before is not None:
+    main = score in (PSNR, SSIM)
+    after = _aligned(run.values(score.column), rows)
+    columns = [Column(score.column, score.name, score.digits, after, extra=not main)]
+    if main and score.before is not None:
         before = _aligned(run.values(score.before), rows)
         gain = _aligned(gains_of(run, score), rows)
         columns.insert(0, Column(score.before, f"{score.name}, input", score.digits, before))
-        columns.append(Column(f"{score.column}_gain", f"{score.name}, gain", score.digits, gain, True))
+        less = (score.column, score.before)
+        columns.append(Column(f"{score.column}_gain", f"{score.name}, gain", score.digits, gain, less))
     return columns
 
 
@@ -171,7 +189,7 @@ def _worst(rows: Sequence[int], states: Sequence[str], columns: Sequence[Column]
 def _ranking(columns: Sequence[Column]) -> Column | None:
     """Return the column by which the table is sorted when it opens: gain, or else the first score."""
     scored = [column for column in columns if column.name not in ("width", "height", "infer_ms")]
-    return next((column for column in scored if column.signed), scored[0] if scored else None)
+    return next((column for column in scored if column.less), scored[0] if scored else None)
 
 
 def _document(
@@ -189,17 +207,7 @@ def _document(
     return {
         "keys": [keys[row] for row in rows],
         "states": {"names": names, "rows": [names.index(states[row]) for row in rows]},
-        "columns": [
-            {
-                "name": column.name,
-                "title": column.title,
-                "digits": column.digits,
-                "scale": column.digits + _HIDDEN_DIGITS if column.digits else 0,
-                "signed": column.signed,
-                "values": column.packed(rows),
-            }
-            for column in columns
-        ],
+        "columns": [column.packed(rows) for column in columns],
         "reasons": {number: reasons[row] for number, row in enumerate(rows) if row in reasons},
         "links": [
             {"label": links.label, "prefix": links.prefix, "others": links.others}

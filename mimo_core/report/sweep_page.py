@@ -18,7 +18,7 @@ from mimo_core.sweep.folder import NAME, SweepFolder
 from mimo_core.sweep.results import Result
 from mimo_core.sweep.sweep_config import DATA
 from mimo_core.sweep.table import Grid, grid_of
-from mimo_core.wording import significant
+from mimo_core.wording import count, significant
 
 _BAR = 26
 _MOST_NAMES = 12
@@ -72,8 +72,8 @@ def _tiles(done: Sequence[Done], left_out: Sequence[Result]) -> list[Tile]:
     for data in _data_sets(done):
         scored = [one for one in done if one[0].choices[DATA] == data and "psnr" in one[1].scores]
         if scored:
-            best, figures = max(scored, key=lambda one: one[1].scores["psnr"])
-            tiles.append(Tile(f"Best PSNR, {data}", PSNR.show(figures.scores["psnr"]), _beside_others(best, scored)))
+            psnr, detail = best_psnr(scored)
+            tiles.append(Tile(f"Best PSNR, {data}", PSNR.show(psnr), detail))
     timed = [one for one in done if one[1].rate is not None]
     if timed:
         fastest, figures = max(timed, key=lambda one: one[1].rate or 0.0)
@@ -81,14 +81,20 @@ def _tiles(done: Sequence[Done], left_out: Sequence[Result]) -> list[Tile]:
     return tiles
 
 
-def _beside_others(best: Result, scored: Sequence[Done]) -> str:
-    """Return the name of the best cell, and who ties with it as far as the digits or the baseline tell."""
-    difference = best.differences.get("psnr")
+def best_psnr(scored: Sequence[Done]) -> tuple[float, str]:
+    """Return the highest PSNR, and which cell has it: and others, too, as far as digits and intervals tell."""
+    best, its_figures = max(scored, key=lambda one: one[1].scores["psnr"])
+    top, difference = its_figures.scores["psnr"], best.differences.get("psnr")
     if difference is not None and PSNR.is_tie(difference):
-        return f"{best.name}; a tie with the baseline"
-    top = max(figures.scores["psnr"] for _, figures in scored)
-    equal = sum(abs(figures.scores["psnr"] - top) < PSNR.tie for _, figures in scored)
-    return f"{best.name}; a tie of {equal} cells" if equal > 1 else best.name
+        return top, f"{best.name}; a tie with the baseline"
+
+    def ties(result: Result, figures: Figures) -> bool:
+        its = result.differences.get("psnr")
+        with_baseline = best.name == best.baseline == result.baseline and its is not None and PSNR.is_tie(its)
+        return with_baseline or abs(figures.scores["psnr"] - top) < PSNR.tie
+
+    others = sum(ties(result, figures) for result, figures in scored if result.name != best.name)
+    return top, f"{best.name}; a tie with {count(others, 'cell')} more" if others else best.name
 
 
 def _about(results: Sequence[Result]) -> str:

@@ -138,7 +138,8 @@ def _difference(result: Result, score: str, form: str) -> str:
     if known is None:
         return "-"
     mean, low, high = (_signed(value, form) for value in (known.mean, known.low, known.high))
-    return f"{mean} [{low}, {high}]{' tie' if known.low <= 0 <= known.high else ''}"
+    tie = known.low <= 0 <= known.high or float(mean) == 0
+    return f"{mean} [{low}, {high}]{' tie' if tie else ''}"
 
 
 def _signed(value: float, form: str) -> str:

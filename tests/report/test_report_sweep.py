@@ -7,9 +7,12 @@ from finished import finish, make_pairs
 from fixtures_browser import Browser
 
 from mimo_core.cli.main import USAGE, main
+from mimo_core.report.sweep_page import best_psnr
 from mimo_core.runs.folder import RunFolder
 from mimo_core.storage import Store
 from mimo_core.sweep.cells import expand
+from mimo_core.sweep.comparison import Difference
+from mimo_core.sweep.figures import Figures
 from mimo_core.sweep.folder import SweepFolder
 from mimo_core.sweep.results import Result
 from mimo_core.sweep.sweep_config import SweepConfig
@@ -80,3 +83,27 @@ def test_a_sweep_without_a_finished_cell_has_no_page(tmp_path: Path, capsys: pyt
     (tmp_path / "sweep.json").write_text('{"format": 1}')
     assert main(["report", str(tmp_path)]) == USAGE
     assert "no cell of the sweep is finished" in capsys.readouterr().err
+
+
+def cell_of(name: str, psnr: float, difference: Difference | None = None) -> Result:
+    figures = Figures("m", "torch fp32", 9, 9, 0, 0, None, None, {"psnr": psnr}, None, None, "3xHxW", None, "")
+    differences = {} if difference is None else {"psnr": difference}
+    return Result(name, {"data": "streets"}, "done", figures=figures, baseline="base", differences=differences)
+
+
+@pytest.mark.parametrize(
+    ("cells", "detail"),
+    [
+        (
+            [cell_of("base", 30.0), cell_of("a", 30.00004, Difference(4e-5, 3e-5, 5e-5, 9))],
+            "a; a tie with the baseline",
+        ),
+        ([cell_of("base", 30.0), cell_of("a", 30.3, Difference(0.3, -0.1, 0.7, 9))], "a; a tie with the baseline"),
+        ([cell_of("base", 30.0), cell_of("a", 29.9, Difference(-0.1, -0.3, 0.1, 9))], "base; a tie with 1 cell more"),
+        ([cell_of("base", 30.0), cell_of("a", 29.0, Difference(-1.0, -1.3, -0.7, 9))], "base"),
+        ([cell_of("base", 30.0), cell_of("a", 31.0, Difference(1.0, 0.7, 1.3, 9))], "a"),
+    ],
+)
+def test_what_may_as_well_be_equal_has_no_winner(cells: list[Result], detail: str) -> None:
+    scored = [(cell, cell.figures) for cell in cells if cell.figures is not None]
+    assert best_psnr(scored) == (max(figures.scores["psnr"] for _, figures in scored), detail)

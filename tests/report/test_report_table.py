@@ -193,15 +193,19 @@ def test_menus_and_sorting_work_by_keyboard(browser: Browser, run: Path) -> None
         assert menu.get_attribute("open") is None
 
 
-def test_of_too_many_images_the_worst_are_kept(run: Path) -> None:
+def test_what_is_too_large_loses_columns_and_then_the_best_images(run: Path) -> None:
     data = read_run(Store(str(run)), "run")
     whole = image_table([data], Store(str(run)))
     assert whole is not None
     assert (whole.rows, whole.total) == (9, 9)
-    less = image_table([data], Store(str(run)), budget=len(whole.packed) - 100)
+    assert whole.left_out == ()
+    narrow = image_table([data], Store(str(run)), budget=len(whole.packed) - 1)
+    assert narrow is not None
+    assert (narrow.rows, narrow.left_out) == (9, ("ms",))
+    less = image_table([data], Store(str(run)), budget=len(narrow.packed) - 100)
     assert less is not None
     assert less.rows < 9
-    assert len(less.packed) <= len(whole.packed) - 100
+    assert len(less.packed) <= len(narrow.packed) - 100
     kept = json.loads(gzip.decompress(base64.b64decode(less.packed)))["keys"]
     assert "empty.png" in kept
 

@@ -12,16 +12,20 @@
   const { keys, states, columns, reasons, links, sort } = JSON.parse(await new Response(unpacked).text());
 
   for (const column of columns) {
-    column.values = Float64Array.from(column.values, (one) => (one === null ? NaN : one === "inf" ? Infinity : one / 10 ** column.scale));
+    if (column.values) column.values = Float64Array.from(column.values, (one) => (one === null ? NaN : one === "inf" ? Infinity : one / 10 ** column.scale));
   }
   const byName = new Map(columns.map((column) => [column.name, column]));
+  for (const column of columns.filter((one) => one.less)) {
+    const [after, before] = column.less.map((name) => byName.get(name).values);
+    column.values = after.map((value, row) => (Number.isFinite(value - before[row]) ? value - before[row] : NaN));
+  }
   const shownAs = (column, row) => {
     const value = column.values[row];
     if (Number.isNaN(value)) return "–";
     if (value === Infinity) return "∞";
     // What rounds to nothing has no sign that would mean something.
     const text = value.toFixed(column.digits).replace(/^-(0(?:\.0*)?)$/, "$1");
-    return (column.signed && value > 0 ? `+${text}` : text).replace("-", "−");
+    return (column.less && value > 0 ? `+${text}` : text).replace("-", "−");
   };
   const stateOf = (row) => states.names[states.rows[row]];
   const fileOf = (link, row) => (row in link.others ? link.others[row] : link.prefix + keys[row]);
