@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure
 from mimo_core.metrics.fid.vectors import KINDS, LENGTH, Array, Features
+from mimo_core.runs.parquet import read_parquet
 from mimo_core.storage import Store
 
 FOLDER = "features"
@@ -75,7 +76,7 @@ def read_features(store: Store, number: int, sha256: str) -> dict[str, Features]
             f"{store.show(name)} is not the file that was committed (SHA-256 differs); evaluate again with --mode "
             "overwrite",
         )
-    table = pq.read_table(pa.BufferReader(data))
+    table = read_parquet(data)
     arrays = {kind: _matrix(table[kind]) for kind in KINDS}
     return {
         key: Features(*(arrays[kind][index] for kind in KINDS)) for index, key in enumerate(table["key"].to_pylist())

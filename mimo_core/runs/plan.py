@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.runs.parquet import read_parquet
 from mimo_core.storage import Store, redact
 
 T = TypeVar("T")
@@ -200,7 +200,7 @@ def read_shard(store: Store, number: int) -> list[PlanRow]:
     """
     try:
         data = store.read(shard_name(number))
-        return [PlanRow(**row) for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+        return [PlanRow(**row) for row in read_parquet(data).to_pylist()]
     except ImageError as error:
         if error.kind is not ErrorKind.NOT_FOUND:
             raise SystemFailure(error.kind, f"the plan cannot be read: {error}") from None

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
+from mimo_core.runs.parquet import read_parquet
 from mimo_core.runs.record import Record
 from mimo_core.runs.statistics import Statistics
 from mimo_core.storage import Store
@@ -162,7 +163,7 @@ def read_part_table(store: Store, number: int) -> pa.Table:
     """
     data = store.read(part_name(number))
     try:
-        return pq.read_table(pa.BufferReader(data))
+        return read_parquet(data)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(store, number, error) from None
 

@@ -140,9 +140,7 @@ class ImagePairs:
         UsageError: no pair at all, or the two images of the first pair differ in size.
     """
 
-    def __init__(
-        self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0, max_scale: float = 1.0
-    ) -> None:
+    def __init__(self, files: Sequence[tuple[Path, Path]], *, min_scale: float = 1.0, max_scale: float = 1.0) -> None:
         if not files:
             raise UsageError("no image pairs to train on")
         self.min_scale, self.max_scale = min_scale, max_scale
