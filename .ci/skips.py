@@ -17,6 +17,7 @@ PERMITTED = {
     "this CPU computes no bfloat16": "needs AVX-512 BF16 or AMX, which not every machine has",
     "this CPU has no bfloat16": "needs AVX-512 BF16 or AMX, which not every machine has",
     "there is no Python 3.8 with NumPy to run it": "that of VACC's own image, which no package brings",
+    "this machine gives no namespace of processes": "a container may not allow it; elsewhere Ray would end all others",
     "needs the shared image pairs": "they lie beside a checkout and are no part of it",
 }
 
