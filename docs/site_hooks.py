@@ -14,6 +14,8 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = ("*.md", "LICENSE", ".ci/skips.py", "cluster/**/*", "recipes/*", "samples/CREDITS.md", "tests/doubles/*.md")
+# Blocks of commands; on the site each has a button that copies it, and the prompts would be copied, too.
+COMMANDS = re.compile(r"^```console\n((?:\$ .*\n)+)```$", re.M)
 LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
 
 
@@ -30,6 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links from places in the repository to places on the site; those that lead nowhere stay, to be found."""
     here = page.file.src_uri
+    if here == "index.md":
+        page.meta["hide"] = ["navigation"]
     origin = Path(page.file.abs_src_path or "").relative_to(ROOT).parent.as_posix()
 
     def turned(found: re.Match[str]) -> str:
@@ -44,7 +48,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return found[0]
         return found[1] + posixpath.relpath(leads, posixpath.dirname(here)) + found[3]
 
-    return LINK.sub(turned, markdown)
+    return COMMANDS.sub(without_prompts, LINK.sub(turned, markdown))
+
+
+def without_prompts(block: re.Match[str]) -> str:
+    """Return a block of commands as what is typed."""
+    return f"```bash\n{re.sub(r'^[$] ', '', block[1], flags=re.M)}```"
 
 
 def place(name: str) -> str:
