@@ -12,8 +12,8 @@ from processes import ROOT, end_all, shell_environment
 
 TUTORIALS = ROOT / "docs" / "tutorials"
 BLOCK = re.compile(r"^```(console|text|yaml)\n(.*?)^```", re.S | re.M)
-# What a test cannot do or has done: setting up, an address of the reader's, what needs a builder of images, and a cluster
-# for good (tests/cluster/ and tests/cli/test_e2e_submit.py have those).
+# What a test cannot do or has done: setting up, an address of the reader's, what needs a builder of images, and a
+# cluster for good (tests/cluster/ and tests/cli/test_e2e_submit.py have those).
 NOT_HERE = ("python3 dev.py", "source ", "export AWS_", "podman ", "ray job submit", "PYTHON=.venv/bin/python cluster/")
 
 
