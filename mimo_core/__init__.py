@@ -10,27 +10,35 @@ if TYPE_CHECKING:
     from mimo_core.inference.python_api import (
         ImageRestorer,
         RestorerOptions,
+        compare,
         read_records,
         read_records_table,
         restore,
         restore_file,
+        restore_folder,
         score,
     )
+    from mimo_core.inference.shown import Comparison, RestoredFile, RestoredFolder
     from mimo_core.runs.record import Record
 
 __all__ = [
+    "Comparison",
     "ImageError",
     "ImageRestorer",
     "MimoError",
     "Record",
+    "RestoredFile",
+    "RestoredFolder",
     "RestorerOptions",
     "SystemFailure",
     "UsageError",
     "__version__",
+    "compare",
     "read_records",
     "read_records_table",
     "restore",
     "restore_file",
+    "restore_folder",
     "score",
 ]
 
@@ -38,8 +46,9 @@ _MODULES = {
     "mimo_core.errors": ("ImageError", "MimoError", "SystemFailure", "UsageError"),
     "mimo_core.inference.python_api": (
         *("ImageRestorer", "RestorerOptions", "read_records", "read_records_table"),
-        *("restore", "restore_file", "score"),
+        *("compare", "restore", "restore_file", "restore_folder", "score"),
     ),
+    "mimo_core.inference.shown": ("Comparison", "RestoredFile", "RestoredFolder"),
     "mimo_core.runs.record": ("Record",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict, cast
 import numpy as np
 from pydantic import ValidationError
 
-from mimo_core.errors import UsageError
+from mimo_core.errors import ImageError, UsageError
 from mimo_core.images.codecs import Image, check_encodable, container_of, decode, encode, model_input, with_restored
 from mimo_core.images.containers import Metadata
-from mimo_core.images.pixels import Pixels
+from mimo_core.images.pixels import Pixels, as_8bit
+from mimo_core.inference.shown import Comparison, RestoredFile, RestoredFolder
 from mimo_core.metrics.definitions import ALL, Scores
 from mimo_core.metrics.scorer import score_pair
 from mimo_core.runs.config import PrecisionName, RestoreConfig
@@ -119,8 +120,10 @@ class ImageRestorer:
         flat = isinstance(image, np.ndarray) and image.ndim == 2
         return restored[:, :, 0] if flat else restored
 
-    def restore_file(self, source: Location, output: Location, *, quality: int | None = None) -> None:
+    def restore_file(self, source: Location, output: Location, *, quality: int | None = None) -> RestoredFile:
         """Restore an image file, every page of it, and write it with its metadata: EXIF, ICC profile, XMP, resolution.
+
+        What is returned names both files; a notebook shows them beside each other.
 
         Args:
             source: path or URL of the image.
@@ -140,6 +143,39 @@ class ImageRestorer:
         image = _image(source, self.recipe.max_pixels)
         check_encodable(image, container)
         write_url(target, encode(self._restored(image), container, quality=quality))
+        return RestoredFile(os.fspath(source), target)
+
+    def restore_folder(self, source: Location, output: Location, *, quality: int | None = None) -> RestoredFolder:
+        """Restore every image of a folder, one after another, into another folder under the same relative paths.
+
+        An image that cannot be restored does not stop the others. Nothing is resumed: of what is there already each
+        image is written anew. For archives there is `mimo restore`.
+
+        Args:
+            source: what SOURCE of `mimo restore` may be: a folder or prefix, a glob, or a list.
+            output: folder or prefix to write into; formats that are read and never written (GIF, camera raw) become
+                PNG: `a.gif` gives `a.gif.png`.
+            quality: as of `restore_file`.
+
+        Raises:
+            UsageError: there is nothing that is an image, or the output is the source.
+            SystemFailure: storage or device fails.
+        """
+        from mimo_core.datasets.imagelist import list_images
+        from mimo_core.runs.outputs import FOLDER, OutputNames
+
+        place, target = os.fspath(source), Store(os.fspath(output))
+        if _same_place(place, target.url):
+            raise UsageError(f"{redact(target.url)} is the source: write into another folder")
+        names, files, failed = OutputNames(), dict[str, RestoredFile](), dict[str, ImageError]()
+        # Listed whole at first: OUTPUT may lie within the source.
+        for entry in list(list_images(place)):
+            name = names.preferred(entry.key).removeprefix(f"{FOLDER}/")
+            try:
+                files[entry.key] = self.restore_file(entry.source, f"{target.url}/{name}", quality=quality)
+            except ImageError as error:
+                failed[entry.key] = error
+        return RestoredFolder(place, os.fspath(output), files, failed)
 
     def close(self) -> None:
         """Close the session. Closing twice is allowed."""
@@ -167,7 +203,7 @@ def restore(image: Pixels | Location, **options: Unpack[RestorerOptions]) -> Pix
 
 def restore_file(
     source: Location, output: Location, *, quality: int | None = None, **options: Unpack[RestorerOptions]
-) -> None:
+) -> RestoredFile:
     """Restore one image file and write the result with its metadata; see `ImageRestorer.restore_file`.
 
     Args:
@@ -180,7 +216,35 @@ def restore_file(
         ImageError, UsageError, SystemFailure: see `ImageRestorer`.
     """
     with ImageRestorer(**options) as restorer:
-        restorer.restore_file(source, output, quality=quality)
+        return restorer.restore_file(source, output, quality=quality)
+
+
+def restore_folder(
+    source: Location, output: Location, *, quality: int | None = None, **options: Unpack[RestorerOptions]
+) -> RestoredFolder:
+    """Restore every image of a folder in this process; see `ImageRestorer.restore_folder`.
+
+    Args:
+        source: folder, prefix, glob or list.
+        output: folder or prefix to write into.
+        quality: of JPEG and WebP.
+        **options: see `RestorerOptions`.
+
+    Raises:
+        UsageError, SystemFailure: see `ImageRestorer`.
+    """
+    with ImageRestorer(**options) as restorer:
+        return restorer.restore_folder(source, output, quality=quality)
+
+
+def compare(before: Pixels | Location, after: Pixels | Location) -> Comparison:
+    """Return two images of one size, arrays or files, as what a notebook shows beside each other.
+
+    Raises:
+        ImageError: a file is no image that can be read.
+        UsageError: the sizes differ, or an array is no image.
+    """
+    return Comparison(*(as_8bit(model_input(_image(one))) for one in (before, after)))
 
 
 def score(

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -11,7 +12,7 @@ from mimo_core.storage.bucket import S3Prefix
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.local import LocalFolder
-from mimo_core.storage.names import check_key, join_raw, locate, redact, split_bucket
+from mimo_core.storage.names import TEMPORARY, check_key, join_raw, locate, redact, split_bucket
 from mimo_core.storage.other import FsspecFolder, WebFolder
 
 Data = bytes | bytearray | memoryview
@@ -235,6 +236,10 @@ def write_url(url: str, data: Data, *, retries: Retries | None = None) -> Entry:
     """
     backend, key = _single(url, retries)
     entry = backend.write(key, data)
+    if isinstance(backend, LocalFolder):
+        # The folder is somebody's own, and what others write there just now keeps it.
+        with suppress(OSError):
+            Path(backend.root, TEMPORARY).rmdir()
     return Entry(redact(url), entry.size, entry.version)
 
 

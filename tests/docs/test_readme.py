@@ -85,7 +85,7 @@ def test_python_page_runs_from_top_to_bottom(run_named_restored: Path) -> None:
         piece = photograph(side)[100:260, 60:280]
         assert cv2.imwrite(str(folder / name), piece, [cv2.IMWRITE_JPEG_QUALITY, 95])
     page = blocks(ROOT / "docs" / "python.md", "python")
-    assert len(page) == 5
+    assert len(page) == 6
     script = "\n".join(page)
     # The program of this checkout, which need not be the one that is installed.
     here = {**os.environ, "PYTHONPATH": str(ROOT)}

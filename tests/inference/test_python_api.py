@@ -216,3 +216,48 @@ def test_buckets_are_read_and_written(tmp_path: Path, s3_bucket: str, restorer: 
     assert np.array_equal(decode(place.read("out/a.png")).pixels, restorer.restore(blurred()))
     with pytest.raises(UsageError, match="is the source"):
         restorer.restore_file(f"{place.url}/in.png", f"{place.url}/in.png")
+
+
+def test_a_folder_is_restored_under_its_own_names_and_one_bad_image_stops_no_other(
+    tmp_path: Path, restorer: ImageRestorer
+) -> None:
+    source = tmp_path / "in"
+    (source / "deep").mkdir(parents=True)
+    (source / "a.png").write_bytes(with_pillow(blurred(), "PNG"))
+    (source / "deep" / "b.gif").write_bytes(with_pillow(blurred(), "GIF"))
+    (source / "c<.jpg").write_bytes(with_pillow(blurred(), "JPEG")[:900])
+    (source / "notes.txt").write_text("left alone")
+    folder = restorer.restore_folder(source, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.*")) == ["a.png", "b.gif.png"]
+    assert list(folder.files) == ["a.png", "deep/b.gif"]
+    assert folder.table().column("status").to_pylist() == ["restored", "failed", "restored"]
+    assert folder.table().column("error_kind").to_pylist() == [None, "truncated", None]
+    shown = folder._repr_html_()
+    assert "c&lt;.jpg" in shown
+    assert shown.count("<img") == 4
+    with pytest.raises(UsageError, match="is the source"):
+        restorer.restore_folder(source, f"{source}/")
+    with pytest.raises(UsageError, match="there is nothing at"):
+        restorer.restore_folder(tmp_path / "absent", tmp_path / "out")
+
+
+def test_a_notebook_shows_files_that_are_gone_as_text(tmp_path: Path, restorer: ImageRestorer) -> None:
+    (tmp_path / "a.png").write_bytes(with_pillow(blurred(), "PNG"))
+    file = restorer.restore_file(tmp_path / "a.png", tmp_path / "b.png")
+    assert file._repr_html_().count("<img") == 2
+    (tmp_path / "b.png").unlink()
+    assert "<img" not in file._repr_html_()
+    assert "b.png" in file._repr_html_()
+
+
+def test_the_detail_is_where_most_has_changed() -> None:
+    before = np.full((900, 1200, 3), 100, np.uint8)
+    after = before.copy()
+    after[700:720, 900:930] = 160
+    comparison = mimo_core.compare(before, after)
+    top, left = comparison._most_changed()
+    assert top <= 700 < 720 <= top + 280
+    assert left <= 900 < 930 <= left + 420
+    assert comparison._repr_html_().count("<img") == 4
+    with pytest.raises(UsageError, match="one size, not 1200x900 and 1100x900"):
+        mimo_core.compare(before, after[:, :1100])
