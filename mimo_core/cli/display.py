@@ -104,7 +104,9 @@ def bar(progress: RunProgress, width: int) -> Table:
             parts.append(f"{duration(math.ceil(progress.seconds_left))} left")
         if progress.within:
             parts.append(plain(progress.within))
-        parts += [f"{significant(progress.rate_now)} images/s", count(progress.workers, "worker")]
+        # Before the first image there is no speed.
+        parts += [f"{significant(progress.rate_now)} images/s"] * bool(progress.rate_now)
+        parts.append(count(progress.workers, "worker"))
     while len(parts) > 1 and _SHORTEST_BAR + 1 + len(", ".join(parts)) > width:
         parts.pop()
     text = ", ".join(parts)

@@ -5,7 +5,7 @@ import shlex
 from rich.markup import escape
 from rich.table import Table
 
-from mimo_core.cli.terminal import Terminal, tables
+from mimo_core.cli.terminal import BAD, GOOD, NEXT, Terminal, tables
 from mimo_core.datasets.left_aside import describe
 from mimo_core.distributed.outcome import Outcome
 from mimo_core.errors import ErrorKind
@@ -22,7 +22,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     statistics, recipe = outcome.statistics, outcome.recipe
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold")
-    table.add_row("images", _counts(statistics))
+    table.add_row("images", _counts(statistics), style=BAD if statistics.failed else GOOD)
     table.add_row("session", _session(outcome))
     table.add_row("stages", _stages(statistics))
     for label, line in scores_of(statistics):
@@ -44,7 +44,7 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     if recipe.saves_images:
         table.add_row("outputs", escape(f"{place}/images"))
     table.add_row("records", escape(f"{place}/records"))
-    table.add_row("next", escape(f"mimo report {shlex.quote(place)}"))
+    table.add_row("next", escape(f"mimo report {shlex.quote(place)}"), style=NEXT)
     console.print_table(table)
     for reason in outcome.failed_starts:
         console.print(f"\nnote: a worker could not start, and the run went on without it: {reason}", markup=False)
@@ -56,16 +56,12 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         )
     if recipe.fid_sha256 and outcome.distance is None:
         console.print("\nnote: FID needs at least two images with features", markup=False)
-    if statistics.failed:
-        console.print(
-            f"\nfailed: {', '.join(f'{number} {kind}' for kind, number in statistics.error_kinds.items())}; the same "
-            "command with --mode retry-failed tries them again",
-            markup=False,
-        )
+    _print_failures(console, statistics)
     for kind, number in statistics.notes.items():
         what = "left out" if recipe.evaluates else "restored but not scored"
         what = "scored across colour profiles" if kind == ErrorKind.REFERENCE_COLOURS else what
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
+    _print_first_failures(console, statistics)
     if statistics.suspects:
         kept = "; their originals were kept" if recipe.guard == "keep-original" else ""
         console.print(
@@ -78,7 +74,6 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     if statistics.lost:
         told = ", ".join(f"{what} ({count(number, 'image')})" for what, number in most_first(statistics.lost))
         console.print(f"note: not carried over into the outputs: {told}; see the records' column `lost`", markup=False)
-    _print_first_failures(console, statistics)
 
 
 def _counts(statistics: Statistics) -> str:
@@ -149,6 +144,17 @@ def _change(first: Mean, second: Mean, unit: str, digits: int) -> str:
     if any(mean.infinite for mean in told):
         line += f"; identical images: {f'{first.infinite} before, ' * (len(told) > 1)}{second.infinite} after"
     return line
+
+
+def _print_failures(console: Terminal, statistics: Statistics) -> None:
+    """Print how many of which kind failed, and what tries them again."""
+    kinds = statistics.error_kinds
+    if statistics.failed:
+        told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+        remedy = "the same command with --mode retry-failed tries them again"
+        if set(kinds) == {ErrorKind.CHANGED}:
+            remedy = "this run has planned the files as they were: --mode overwrite takes them as they are now"
+        console.print(f"\nfailed: {told}; {remedy}", markup=False, style=BAD)
 
 
 def _print_first_failures(console: Terminal, statistics: Statistics) -> None:

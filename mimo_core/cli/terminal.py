@@ -8,6 +8,9 @@ from rich.text import Text
 
 from mimo_core.cli.streams import plain
 
+# Colours of a terminal; where there is none, or with NO_COLOR, nothing is coloured.
+GOOD, BAD, NEXT = "green", "red", "cyan"
+
 
 class Terminal(Console):
     """A console on which no text can steer the terminal, that of tables included.

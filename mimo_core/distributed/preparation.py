@@ -202,7 +202,7 @@ def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, observer:
     if config.mode == "extend":
         aside = LeftAside()
         existing, added = extend(existing, _listed(config, observer, aside), aside=aside)
-        observer.say(f"{added} new images were added to the plan")
+        observer.say(f"{count(added, 'new image')} added to the plan")
     return existing
 
 
@@ -210,7 +210,7 @@ def _listed(config: RunConfig, observer: Observer, aside: LeftAside) -> Iterator
     """List the source, and tell how far that is and, in the end, what is left aside."""
     for number, entry in enumerate(entries_of(config, observer.say, aside)):
         if number % _COUNTED == 0:
-            observer.phase(f"reading the list: {number:,} images")
+            observer.phase(f"reading the list: {number:,} images" if number else "reading the list")
         yield entry
     if aside.counted:
         observer.say(describe(aside.counted))

@@ -23,6 +23,7 @@ from mimo_core.metrics.psnr_ssim import psnr, ssim
 from mimo_core.models.int8 import KEY, Quantisation, activation_steps, weight_steps
 from mimo_core.models.network import build_network
 from mimo_core.models.weights import Weights
+from mimo_core.wording import count
 
 METHODS: tuple[Method, ...] = get_args(Method)
 ASSUMED_PSNR = 35.0
@@ -91,7 +92,7 @@ def quantise(
         raise UsageError("calibration needs at least one image, and measuring another one")
     # Calibration takes minutes and would be for nothing.
     refuse_int8_that_saturates()
-    say(f"calibrating on {len(calibration)} images")
+    say(f"calibrating on {count(len(calibration), 'image')}")
     network = build_network(weights)
     histograms = observe(network, calibration)
     judge = _Judge(weights, held_out)
@@ -99,7 +100,7 @@ def quantise(
     names = {one: _name(one, percentile) for one in METHODS}
     measured: dict[Method, Trial] = {}
     for one, name in names.items():
-        say(f"measuring {name} on {len(held_out)} images that calibration did not see")
+        say(f"measuring {name} on {count(len(held_out), 'image')} that calibration did not see")
         measured[one] = judge.trial(f"int8 {name}", _ranges(histograms, one, percentile))
     trials += measured.values()
     best = method if method is not None else min(METHODS, key=lambda one: measured[one].drop)
