@@ -66,6 +66,16 @@ def option(name: str) -> str:
     return "--" + name.rstrip("_").replace("_", "-")
 
 
+# What pydantic calls otherwise.
+_NUMBERS = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+}
+
+
 def invalid_option(error: Mapping[str, Any], label: str) -> str:
     """Return in words what pydantic found wrong with an option.
 
@@ -80,6 +90,8 @@ def invalid_option(error: Mapping[str, Any], label: str) -> str:
         return f"{label} is missing"
     if error["type"] == "literal_error":
         return f"{label}: expected {error['ctx']['expected'].replace(chr(39), '')}, found {error['input']!r}"
+    if error["type"] in _NUMBERS:
+        return f"{label}: expected {_NUMBERS[error['type']]}, found {error['input']!r}"
     text = str(error.get("ctx", {}).get("error") or error["msg"])
     return f"{label}: {text[0].lower() + text[1:]}" + ("" if "found" in text else f", found {error['input']!r}")
 

@@ -13,7 +13,7 @@ from mimo_core.cli.display import Display
 from mimo_core.cli.main import OK, SOME_FAILED
 from mimo_core.cli.running import attempt, same_command
 from mimo_core.cli.streams import show
-from mimo_core.cli.terminal import tables
+from mimo_core.cli.terminal import Terminal, tables
 from mimo_core.datasets.imagelist import list_images
 from mimo_core.errors import UsageError
 from mimo_core.inference.progress import RunProgress
@@ -25,6 +25,9 @@ from mimo_core.wording import count, significant
 
 if TYPE_CHECKING:
     from mimo_core.sweep.results import Result
+
+# Columns of the table that a narrow terminal does without, in this order.
+_LESS_IMPORTANT = ("shape", "M params", "GFLOP", "images", "SSIM, difference [95 %]", "model", "SSIM", "images/s")
 
 
 def carry_out(file: str, output: str, argv: Sequence[str], *, dry_run: bool) -> int:
@@ -134,7 +137,10 @@ def _print_results(results: "Sequence[Result]", output: str) -> int:
 
     place, console = output.rstrip("/"), tables()
     if console.is_terminal:
-        console.print_table(_table(results))
+        table, left_out = table_within(results, console)
+        console.print_table(table)
+        if left_out:
+            show(f"left out, for the terminal is narrow: {'; '.join(left_out)}")
         for result in results:
             if result.figures is None:
                 show(f"not run: {result.name}: {result.reason}")
@@ -149,17 +155,24 @@ def _print_results(results: "Sequence[Result]", output: str) -> int:
     return OK if whole else SOME_FAILED
 
 
-def _table(results: "Sequence[Result]") -> Table:
-    """Return the sweep's table as a terminal shows it."""
+def table_within(results: "Sequence[Result]", console: Terminal) -> tuple[Table, list[str]]:
+    """Return the sweep's table as the terminal has room for it, and the titles of the columns that it has none for."""
     from mimo_core.sweep.table import grid_of
 
-    grid = grid_of(results)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title, words in zip(grid.titles, grid.words, strict=True):
-        table.add_column(title, justify="left" if words else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*map(escape, row))
-    return table
+    grid, left_out = grid_of(results), list[str]()
+    wide = console.options.update(max_width=10_000)
+    for less in ("", *_LESS_IMPORTANT):
+        if less in grid.titles:
+            left_out.append(less)
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        shown = [place for place, title in enumerate(grid.titles) if title not in left_out]
+        for place in shown:
+            table.add_column(grid.titles[place], justify="left" if grid.words[place] else "right", overflow="fold")
+        for row in grid.rows:
+            table.add_row(*(escape(row[place]) for place in shown))
+        if console.measure(table, options=wide).maximum <= console.width:
+            break
+    return table, left_out
 
 
 def _explain(error: object) -> str:

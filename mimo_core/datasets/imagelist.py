@@ -16,6 +16,7 @@ from mimo_core.datasets.references import References, refuse_lmdb
 from mimo_core.errors import UsageError
 from mimo_core.storage import Entry, Store, info_url, is_local, redact, safe_key, scheme_of
 
+_COMMON = ".jpg, .png, .tif, .webp, .heic, .dng"
 _WEB = ("http", "https")
 _NO_UNICODE = re.compile(r"[\ud800-\udfff]")
 
@@ -119,15 +120,12 @@ def _named_as_file(path: str) -> bool:
 def _some(
     entries: Iterator[ImageEntry], source: str, root: str | None, include: tuple[str, ...]
 ) -> Iterator[ImageEntry]:
-    from mimo_core.images.extensions import IMAGE_EXTENSIONS
-
     first = next(entries, None)
     if first is None:
         if root is not None:
             refuse_lmdb(Store(root), redact(source))
-        names = " ".join(sorted(IMAGE_EXTENSIONS))
         also = f" and nothing matches {', '.join(include)}" if include else "; --include widens the choice"
-        raise UsageError(f"no images in {redact(source)}: nothing is named {names}{also}")
+        raise UsageError(f"no images in {redact(source)}: nothing is named {_COMMON} or the like{also}")
     yield first
     yield from entries
 

@@ -40,6 +40,7 @@ SHARD_SIZE = 64
 _FEW_SHARDS = 8
 _SMALLEST_SHARD = 2
 _COUNTED = 1000
+_LOOKED_AT = 100
 
 Networks = Weights | CompiledModel | None
 
@@ -147,7 +148,10 @@ def request_of(config: RunConfig, folder: RunFolder) -> Request:
     weights = choose_weights(config, manifest.recipe if manifest is not None else None)
     inception = _inception(config)
     if manifest is None or config.mode == "extend":
-        next(entries_of(config))
+        # Before Ray is started: that there is an image and, where all are soon listed, one that can be scored.
+        for entry in islice(entries_of(config), _LOOKED_AT):
+            if entry.paired is not False or not config.evaluates:
+                break
     return Request(config, manifest, weights, inception)
 
 
@@ -171,7 +175,7 @@ def entries_of(
     """List the source; `note` is told which references belong to no image, `aside` counts what is no image by name.
 
     Raises:
-        UsageError: there is no such source, or no image in it.
+        UsageError: there is no such source, no image in it, or, told in the end, none that an evaluation can score.
     """
     entries = list_images(
         config.source,
@@ -184,7 +188,21 @@ def entries_of(
     if config.restored_elsewhere is not None:
         restored = References(config.restored_elsewhere, layouts=False, called="--restored")
         entries = (replace(entry, restored=restored.of(entry.key)) for entry in entries)
-    return entries
+    # What an extended run has already may have references.
+    return _some_paired(entries, config) if config.evaluates and config.mode != "extend" else entries
+
+
+def _some_paired(entries: Iterator[ImageEntry], config: RunConfig) -> Iterator[ImageEntry]:
+    """Pass images on, and refuse in the end to evaluate where there is not one reference."""
+    alone = None
+    for number, entry in enumerate(entries):
+        alone = entry if entry.paired is False and (not number or alone is not None) else None
+        yield entry
+    if alone is not None:
+        raise UsageError(
+            f"no image has a reference in {redact(str(config.reference))}: they are found by name, and that of "
+            f"{alone.key} would be {redact(str(alone.reference))}"
+        )
 
 
 def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, observer: Observer) -> Plan:

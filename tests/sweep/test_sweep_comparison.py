@@ -11,6 +11,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimo_core.cli.sweeping import table_within
+from mimo_core.cli.terminal import Terminal
 from mimo_core.sweep.comparison import Difference, interval, paired_difference
 from mimo_core.sweep.figures import Figures
 from mimo_core.sweep.results import Result
@@ -116,3 +118,19 @@ def test_results_survive_json() -> None:
 
     for result in (BASE, OTHER, FAILED):
         assert Result.from_json(json.loads(json.dumps(result.to_json()))) == result
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_a_narrow_terminal_does_without_columns_before_it_breaks_words(width: int) -> None:
+    console = Terminal(width=width, force_terminal=True, color_system=None)
+    shown, left_out = table_within([BASE, OTHER], console)
+    with console.capture() as captured:
+        console.print_table(shown)
+    lines = captured.get().splitlines()
+    assert all(len(line) <= width for line in lines)
+    assert "M params" in left_out
+    assert "data" not in left_out
+    if width >= 100:
+        assert len(lines) == 3
+        assert "-0.012 [-0.020, 0.000]" in lines[2]
+    assert ("SSIM, difference [95 %]" in left_out) == (width < 160)
