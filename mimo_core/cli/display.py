@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from threading import Timer
 from types import TracebackType
 
 from rich.console import RenderableType
@@ -28,6 +29,7 @@ class Display:
     def __init__(self) -> None:
         self.console = Terminal(stderr=True)
         self._live: Live | None = None
+        self._later = Timer(_LINE_SECONDS, self.say)
         self._last_line = time.monotonic()
         self._last_shown: RunProgress | None = None
         self.progressed = False
@@ -50,11 +52,17 @@ class Display:
             self.console.print(line, markup=False, soft_wrap=whole)
 
     def phase(self, text: str) -> None:
-        """Show what goes on before the first image, on a terminal."""
+        """Show what goes on before the first image: at once on a terminal, elsewhere if it takes ten seconds."""
         self._show(Spinner("dots", Text(f"{text} ...")))
+        self._later.cancel()
+        if not self.console.is_terminal:
+            self._later = Timer(_LINE_SECONDS, self.say, [f"{text} ..."])
+            self._later.daemon = True
+            self._later.start()
 
     def progress(self, progress: RunProgress) -> None:
         """Show how far the run is: at once on a terminal, every ten seconds elsewhere."""
+        self._later.cancel()
         self._last_shown = progress
         self.progressed = True
         self._show(bar(progress, self.console.width))
@@ -64,6 +72,7 @@ class Display:
 
     def finish(self) -> None:
         """Take the live line down, leaving the last progress as a line."""
+        self._later.cancel()
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -1,8 +1,10 @@
 """What a person sees of a run: one line that says how far it is, at intervals where there is no terminal."""
 
 import pytest
+from processes import wait_until
 from rich.table import Table
 
+from mimo_core.cli import display as display_module
 from mimo_core.cli.display import Display, bar, progress_line
 from mimo_core.cli.running import attempt, how_to_resume
 from mimo_core.cli.terminal import Terminal, tables
@@ -83,6 +85,23 @@ def test_only_a_run_that_got_somewhere_is_told_that_something_stays(
     assert "mimo restore: the disk is full\n" in told
     assert told.endswith("Once that is mended: the same command goes on\n")
     assert ("What is committed stays." in told) == progressed
+
+
+def test_a_log_is_told_of_a_phase_that_takes_long_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    with Display() as display:
+        monkeypatch.setattr(display_module, "_LINE_SECONDS", 0.05)
+        display.phase("starting Ray")
+        wait_until(lambda: told.append(capsys.readouterr().err) or any(told), "the phase is told")
+        monkeypatch.setattr(display_module, "_LINE_SECONDS", 600.0)
+        display.phase("opening the workers' sessions")
+        assert not display._later.finished.is_set()
+        display.progress(progress())
+        assert display._later.finished.is_set()
+    assert "".join(told) == "starting Ray ...\n"
+    assert "opening" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
