@@ -32,8 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs
     """Turn links from places in the repository to places on the site; those that lead nowhere stay, to be found."""
     here = page.file.src_uri
-    if here == "index.md":
-        page.meta["hide"] = ["navigation"]
+    # Room for what is wide: the first page is in no chapter, and a page of one table has no contents to list.
+    page.meta["hide"] = ["navigation"] * (here == "index.md") + ["toc"] * ("\n## " not in markdown)
     origin = Path(page.file.abs_src_path or "").relative_to(ROOT).parent.as_posix()
 
     def turned(found: re.Match[str]) -> str:
