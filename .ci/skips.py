@@ -18,6 +18,7 @@ PERMITTED = {
     "this CPU has no bfloat16": "needs AVX-512 BF16 or AMX, which not every machine has",
     "there is no Python 3.8 with NumPy to run it": "that of VACC's own image, which no package brings",
     "this machine gives no namespace of processes": "a container may not allow it; elsewhere Ray would end all others",
+    "this machine has a GPU": "the answer to somebody who asks for one where there is none cannot be had",
     "needs the shared image pairs": "they lie beside a checkout and are no part of it",
 }
 
