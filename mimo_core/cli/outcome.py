@@ -5,6 +5,7 @@ import shlex
 from rich.markup import escape
 from rich.table import Table
 
+from mimo_core.cli.status import CHANGED_REMEDY
 from mimo_core.cli.terminal import BAD, GOOD, NEXT, Terminal, tables
 from mimo_core.datasets.left_aside import describe
 from mimo_core.distributed.outcome import Outcome
@@ -153,7 +154,7 @@ def _print_failures(console: Terminal, statistics: Statistics) -> None:
         told = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
         remedy = "the same command with --mode retry-failed tries them again"
         if set(kinds) == {ErrorKind.CHANGED}:
-            remedy = "this run has planned the files as they were: --mode overwrite takes them as they are now"
+            remedy = f"they are not the files that were planned: {CHANGED_REMEDY}"
         console.print(f"\nfailed: {told}; {remedy}", markup=False, style=BAD)
 
 

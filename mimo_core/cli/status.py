@@ -104,12 +104,17 @@ def show_status(status: RunStatus, place: str) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
+CHANGED_REMEDY = "restore them as they are now into another OUTPUT, or start over with --mode overwrite"
+
+
 def _next(status: RunStatus, place: str) -> tuple[str, ...]:
     """Return in words what is to be done about the run, with the command; nothing where nothing is."""
     from mimo_core.runs.command import command_of
 
     if status.state == "interrupted":
         text, mode = "no driver works on this run; the command that began it goes on from here", "resume"
+    elif status.state == "finished" and set(status.statistics.error_kinds) == {ErrorKind.CHANGED}:
+        return (f"the failed files are not those that were planned: {CHANGED_REMEDY}",)
     elif status.state == "finished" and status.statistics.failed:
         text, mode = "once the causes are mended, this tries the failed images again", "retry-failed"
     else:

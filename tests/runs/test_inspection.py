@@ -59,6 +59,16 @@ def test_status_of_a_finished_run_names_the_command_that_tries_again(
     assert capsys.readouterr().out.splitlines()[-1] == f"  mimo restore /in {out} --mode retry-failed"
 
 
+def test_status_sends_nobody_to_try_again_what_has_changed(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (3, 4):
+        rows = [f"{2 * number + row}.png" for row in range(2)]
+        write_part(Store(str(out)), number, [Record(key, f"/in/{key}", "failed", error_kind="changed") for key in rows])
+    assert main(["status", str(out)]) == 3
+    told = capsys.readouterr().out
+    assert told.endswith("into another OUTPUT, or start over with --mode overwrite\n")
+    assert "retry-failed" not in told
+
+
 def test_defects_are_told_one_by_one_beside_it(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (out / "images" / "1.png").write_bytes(b"other")
     (out / "images" / "4.png").unlink()
