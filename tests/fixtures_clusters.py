@@ -56,9 +56,23 @@ class Cluster:
         )
 
     def start_node(
-        self, name: str, *, cpus: int, prefix: tuple[str, ...] = (), resources: Mapping[str, int] | None = None
+        self,
+        name: str,
+        *,
+        cpus: int,
+        prefix: tuple[str, ...] = (),
+        resources: Mapping[str, int] | None = None,
+        options: tuple[str, ...] = (),
     ) -> None:
-        """Start a node that announces these resources; `prefix` is a command that runs it, such as `unshare -m`."""
+        """Start a node that announces these resources.
+
+        Args:
+            name: what tests call it.
+            cpus: that it announces.
+            prefix: a command that runs it, such as `unshare -m`.
+            resources: that it announces, too.
+            options: more of `ray start`.
+        """
         log = self.folder / f"{name}.log"
         ports = free_ports(8)
         command = [*prefix, str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={cpus}"]
@@ -76,6 +90,7 @@ class Cluster:
                 command += [f"--dashboard-port={self.dashboard}"]
         else:
             command += [f"--address={self.address}"]
+        command += options
         environment = shell_environment(f"{self.mark}-{name}", {**self.environment, **self.ray_environment})
         with log.open("wb") as sink:
             process = subprocess.Popen(
@@ -126,6 +141,65 @@ def cluster(
     made.dashboard = board if dashboard else None
     try:
         made.start_node("head", cpus=cpus, resources=resources)
+        yield made
+    finally:
+        made.close()
+
+
+_FAKE_HEAD = "f" * 51 + "00000"
+
+
+@contextlib.contextmanager
+def autoscaling_cluster(most: int) -> Iterator[Cluster]:
+    """Start a head without CPUs, whose autoscaler adds nodes of one CPU and takes them away when they are idle.
+
+    Ray's `AutoscalingCluster` does the same, but begins by ending every other Ray of this machine, and needs a file that
+    Ray's wheel lacks.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    (port,) = free_ports(1)
+    lists = ("setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands")
+    config = {
+        "cluster_name": "fake",
+        "max_workers": most,
+        "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"127.0.0.1:{port}",
+            "head_node_id": _FAKE_HEAD,
+            "launch_multiple": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+            "use_node_id_as_ip": True,
+        },
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": {"CPU": 1, "object_store_memory": 80 << 20},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": most,
+            },
+        },
+        "head_node_type": "head",
+        "auth": {},
+        "file_mounts": {},
+        **dict.fromkeys((*lists, "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"), []),
+        **dict.fromkeys(("rsync_exclude", "rsync_filter"), []),
+    }
+    scaling = folder / "autoscaler.json"
+    scaling.write_text(json.dumps(config))
+    environment = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _FAKE_HEAD,
+        # That of the other autoscaler needs the file.
+        "RAY_enable_autoscaler_v2": "0",
+    }
+    made = Cluster(uuid.uuid4().hex, port, folder, environment)
+    try:
+        made.start_node("head", cpus=0, options=(f"--autoscaling-config={scaling}",))
         yield made
     finally:
         made.close()

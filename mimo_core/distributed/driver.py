@@ -197,6 +197,7 @@ def _work(
         prepared.demand,
         config.timeout,
         config.patience,
+        asks=not cluster.connection.embedded,
     )
     observer.say(describe(prepared, chosen=config.weights is not None or resolved.manifest is not None))
     observer.phase("opening the workers' sessions")

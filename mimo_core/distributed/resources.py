@@ -77,7 +77,7 @@ def describe_shortage(demand: Demand) -> str:
     hint = (
         ""
         if total_slots(demand)
-        else "; no node has that much: add one, or ask for less with --cpus-per-worker or --device"
+        else "; no node has that much: add one, if no autoscaler does, or ask for less with --cpus-per-worker or --device"
     )
     return f"waiting for a worker: it needs {' and '.join(parts)} on one node{hint}"
 

@@ -21,6 +21,7 @@ class WorkerHandle:
         here: the call that its host answers as soon as its process runs; None afterwards.
         host: where it is, once its process runs, and
         opening_since: since when it opens its session there.
+        waits: whether there was no room for it when it was asked for.
         info: where it is in full, once it is ready.
         tasks: what it works on, by the calls that the results answer.
         snapshot: what it last said of itself.
@@ -40,6 +41,7 @@ class WorkerHandle:
     here: Call | None = None
     host: str | None = None
     opening_since: float = 0.0
+    waits: bool = False
     info: WorkerInfo | None = None
     tasks: dict[Call, Task] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -53,9 +55,9 @@ class WorkerHandle:
     unreachable_since: float | None = None
 
     @classmethod
-    def of(cls, started: Started) -> "WorkerHandle":
+    def of(cls, started: Started, *, waits: bool = False) -> "WorkerHandle":
         """Take a worker that was asked for, and ask it where it is."""
-        return cls(started.worker, started.demand, started.ready, started.worker.here())
+        return cls(started.worker, started.demand, started.ready, started.worker.here(), waits=waits)
 
     @property
     def calls(self) -> list[Call]:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mimo_core.distributed.workers.growth import Growth
 from mimo_core.distributed.workers.handle import WorkerHandle
 from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
 from mimo_core.distributed.workers.left_out import LeftOut
@@ -31,7 +32,6 @@ from mimo_core.wording import first_line
 
 POLL_SECONDS = 0.5
 _FIRST_TASK_SECONDS = 0.02
-_GROW_SECONDS = 2.0
 # A connection counts as lost at once, and after about 20 s it is known whether the node behind it is gone.
 UNREACHABLE_SECONDS = 60.0
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
@@ -63,7 +63,7 @@ class WorkerPool:
         self._queue = TaskQueue(iter(()))
         self._memory_kills = MemoryKills()
         self._deaths_without_progress = 0
-        self._last_growth = 0.0
+        self._growth = Growth(options)
         self._shortage = Shortage(clock())
         self._left_out = LeftOut()
         self._waits = Waits(say)
@@ -119,24 +119,22 @@ class WorkerPool:
 
     def _start_workers(self) -> None:
         now = self._clock()
-        if now - self._last_growth < _GROW_SECONDS and self._workers:
+        if not self._growth.is_due(now, self._workers):
             return
-        self._last_growth = now
+        for handle in self._growth.in_vain(self._workers, self._queue):
+            self._drop(handle)
         for handle in self._left_out.take_due(now, at_least_one=not self._workers):
             self._scheduler.kill(handle.worker)
-        alone = self._queue.only_last_tries
-        wanted = (1 if alone else self._options.minimum) - len(self._workers)
-        if self._queue and not alone and all(handle.host is not None for handle in self._workers):
-            room, most = self._scheduler.room(self._options.demand), self._options.maximum
-            wanted = max(wanted, room if most is None else min(room, most - len(self._workers)))
+        wanted = self._growth.wanted(self._workers, self._queue, lambda: self._scheduler.room(self._options.demand))
         # Whether the others fare better shows soon; until then more of them only fail alike.
         if self._failed_since_success and self._workers:
             return
         if wanted > 0:
-            self._shortage.short = self._scheduler.room(self._options.demand) < wanted
-            for _ in range(wanted):
+            room = self._scheduler.room(self._options.demand)
+            self._shortage.short = room < 1
+            for number in range(wanted):
                 started = self._scheduler.start(self._options.demand, self._setup, self._networks)
-                self._workers.append(WorkerHandle.of(started))
+                self._workers.append(WorkerHandle.of(started, waits=number >= room))
 
     @property
     def _at_work(self) -> bool:
@@ -150,7 +148,7 @@ class WorkerPool:
                     break
                 handle.tasks[handle.worker.process(task)] = task
         # What is tried for the last time has all that the others would take.
-        idle = [one for one in self._workers if not one.tasks]
+        idle = sorted((one for one in self._workers if not one.tasks), key=lambda one: one.info is None)
         if not self._queue or (self._queue.only_last_tries and not self._at_work and len(idle) > 1):
             for handle in idle if not self._queue else idle[1:]:
                 self._release(handle)
@@ -230,7 +228,7 @@ class WorkerPool:
     def _leave_out(self, handle: WorkerHandle, what: str, failure: SystemFailure) -> None:
         """Go on without a worker for a while where others work: a node without credentials, a broken die."""
         # One whose process does not run yet may still work, unless it waits for the place of this one.
-        if all(one.host is None and self._shortage.short for one in self._workers if one is not handle):
+        if all(one.host is None and one.waits for one in self._workers if one is not handle):
             raise SystemFailure(failure.kind, f"{failure} ({handle.where})")
         self._workers.remove(handle)
         self._failed_since_success = True

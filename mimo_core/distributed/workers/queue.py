@@ -1,7 +1,7 @@
 """The tasks that nobody works on: new ones, retries, suspects that need a worker to themselves, and last tries."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import replace
 
 from mimo_core.inference.task import Task
@@ -34,6 +34,12 @@ class TaskQueue:
     def only_last_tries(self) -> bool:
         """Whether nothing is left but what must have all workers' resources to itself."""
         return bool(self._last_tries and self._exhausted and not self._retries and not self._suspects)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that are known to wait for a worker; there may be more."""
+        fresh = len(self._fresh) if isinstance(self._fresh, Sized) else 0
+        return fresh + len(self._retries) + len(self._suspects) + len(self._last_tries)
 
     def add(self, task: Task) -> None:
         """Take a task that is to be tried again."""
