@@ -146,6 +146,10 @@ def cluster(
         made.close()
 
 
+_NO_COMMANDS = (
+    *("setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
 _FAKE_HEAD = "f" * 51 + "00000"
 
 
@@ -153,12 +157,11 @@ _FAKE_HEAD = "f" * 51 + "00000"
 def autoscaling_cluster(most: int) -> Iterator[Cluster]:
     """Start a head without CPUs, whose autoscaler adds nodes of one CPU and takes them away when they are idle.
 
-    Ray's `AutoscalingCluster` does the same, but begins by ending every other Ray of this machine, and needs a file that
-    Ray's wheel lacks.
+    Ray's `AutoscalingCluster` does the same, but begins by ending every other Ray of this machine, and needs a file
+    that Ray's wheel lacks.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     (port,) = free_ports(1)
-    lists = ("setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands")
     config = {
         "cluster_name": "fake",
         "max_workers": most,
@@ -185,8 +188,7 @@ def autoscaling_cluster(most: int) -> Iterator[Cluster]:
         "head_node_type": "head",
         "auth": {},
         "file_mounts": {},
-        **dict.fromkeys((*lists, "head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"), []),
-        **dict.fromkeys(("rsync_exclude", "rsync_filter"), []),
+        **{name: [] for name in _NO_COMMANDS},
     }
     scaling = folder / "autoscaler.json"
     scaling.write_text(json.dumps(config))

@@ -6,6 +6,7 @@ they are there.
 
 import logging
 from importlib import import_module
+from operator import attrgetter
 from typing import Any
 
 import ray
@@ -15,7 +16,7 @@ from mimo_core.errors import UsageError
 SUPPORTED = "ray>=2.52,<3"
 _NEEDED = {
     "ray._private.worker": ("global_worker",),
-    "ray._private.state": ("available_resources_per_node",),
+    "ray._private.state": ("available_resources_per_node", "state.get_draining_nodes"),
 }
 
 
@@ -28,8 +29,9 @@ def require_supported_ray() -> None:
     for module, names in _NEEDED.items():
         for name in names:
             try:
-                found = hasattr(import_module(module), name)
-            except ImportError:
+                attrgetter(name)(import_module(module))
+                found = True
+            except (ImportError, AttributeError):
                 found = False
             if not found:
                 raise UsageError(
@@ -47,10 +49,16 @@ def assigned_units(resource: str) -> list[int]:
     return [int(unit) for unit, _ in core.core_worker.resource_ids().get(resource, [])]
 
 
-def free_resources_by_node() -> list[dict[str, float]]:
-    """Return the free resources of each living node; the public call adds the nodes up."""
+def free_resources_by_node() -> dict[str, dict[str, float]]:
+    """Return the free resources of each living node by its identity; the public call adds the nodes up."""
     per_node: dict[str, dict[str, float]] = ray._private.state.available_resources_per_node()
-    return list(per_node.values())
+    return per_node
+
+
+def draining_nodes() -> frozenset[str]:
+    """Return the hexadecimal identities of the nodes that are being drained; no public call tells them."""
+    drained: dict[str, int] = ray._private.state.state.get_draining_nodes()
+    return frozenset(drained)
 
 
 def use_token() -> None:

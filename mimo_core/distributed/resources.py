@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from mimo_core.distributed.ray_private import assigned_units, free_resources_by_node
+from mimo_core.distributed.ray_private import assigned_units, draining_nodes, free_resources_by_node
 from mimo_core.errors import UsageError
 
 # Ray knows nothing of VACC cards: nodes announce their dies under this name, and with the variable set to it when a
@@ -58,7 +58,8 @@ def assigned_die() -> int:
 
 def free_slots(demand: Demand) -> int:
     """Return how many more workers the free resources of the living nodes can hold."""
-    return sum(_slots(demand, free) for free in free_resources_by_node())
+    draining = draining_nodes()
+    return sum(_slots(demand, free) for node, free in free_resources_by_node().items() if node not in draining)
 
 
 def total_slots(demand: Demand) -> int:
@@ -77,7 +78,7 @@ def describe_shortage(demand: Demand) -> str:
     hint = (
         ""
         if total_slots(demand)
-        else "; no node has that much: add one, if no autoscaler does, or ask for less with --cpus-per-worker or --device"
+        else "; no node has that much: add one, unless an autoscaler does, or ask for less (--cpus-per-worker)"
     )
     return f"waiting for a worker: it needs {' and '.join(parts)} on one node{hint}"
 

@@ -1,4 +1,4 @@
-"""How many workers to ask for: the minimum, what there is room for, and on a cluster some for which there is none yet."""
+"""How many workers to ask for: the minimum, what there is room for, and on a cluster some that wait for more room."""
 
 from collections.abc import Callable, Sequence
 

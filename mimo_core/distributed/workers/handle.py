@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mimo_core.distributed.resources import Demand
 from mimo_core.distributed.workers.scheduler import Call, Started, Worker
-from mimo_core.distributed.workers.worker import WorkerInfo
+from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
 from mimo_core.wording import count
@@ -21,6 +21,7 @@ class WorkerHandle:
         here: the call that its host answers as soon as its process runs; None afterwards.
         host: where it is, once its process runs, and
         opening_since: since when it opens its session there.
+        leaving: whether its node is to go away, so that it gets no more tasks.
         waits: whether there was no room for it when it was asked for.
         info: where it is in full, once it is ready.
         tasks: what it works on, by the calls that the results answer.
@@ -41,6 +42,7 @@ class WorkerHandle:
     here: Call | None = None
     host: str | None = None
     opening_since: float = 0.0
+    leaving: bool = False
     waits: bool = False
     info: WorkerInfo | None = None
     tasks: dict[Call, Task] = field(default_factory=dict)
@@ -75,6 +77,11 @@ class WorkerHandle:
     def has_suspect(self) -> bool:
         """Whether it has a task that must be alone with it."""
         return any(task.suspect for task in self.tasks.values())
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether it can be given another task."""
+        return self.info is not None and len(self.tasks) < SLOTS and not self.has_suspect and not self.leaving
 
     @property
     def where(self) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mimo_core.distributed.workers.draining import Draining
 from mimo_core.distributed.workers.growth import Growth
 from mimo_core.distributed.workers.handle import WorkerHandle
 from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
@@ -24,7 +25,7 @@ from mimo_core.distributed.workers.scheduler import (
 from mimo_core.distributed.workers.shortage import Shortage
 from mimo_core.distributed.workers.stalls import Stalls, blame
 from mimo_core.distributed.workers.waits import Waits
-from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
+from mimo_core.distributed.workers.worker import WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
@@ -66,6 +67,7 @@ class WorkerPool:
         self._growth = Growth(options)
         self._shortage = Shortage(clock())
         self._left_out = LeftOut()
+        self._draining = Draining(scheduler, say)
         self._waits = Waits(say)
         self._stalls = Stalls(options.timeout, options.patience, clock())
         self._failed_since_success = False
@@ -142,7 +144,7 @@ class WorkerPool:
 
     def _assign_tasks(self) -> None:
         for handle in sorted(self._workers, key=lambda one: len(one.tasks)):
-            while handle.info is not None and len(handle.tasks) < SLOTS and not handle.has_suspect:
+            while handle.takes_more:
                 task = self._next_task(handle)
                 if task is None:
                     break
@@ -164,7 +166,8 @@ class WorkerPool:
 
     def _reserved_for_suspects(self) -> WorkerHandle | None:
         """Return the worker that takes no new tasks while suspects wait for one that is empty."""
-        return next((one for one in self._workers if one.info is not None and not one.has_suspect), None)
+        usable = (one for one in self._workers if one.info is not None and not one.leaving)
+        return next((one for one in usable if not one.has_suspect), None)
 
     # Answers
 
@@ -205,6 +208,8 @@ class WorkerPool:
             self._stalls.progress(handle.progressed)
             del handle.tasks[call]
             handle.reported += len(result.records)
+            if result.left is not None:
+                self._queue.add(result.left)
             yield result
         elif result.failure[0] is ErrorKind.DEVICE:
             # The session is dead, so the worker is of no more use; an image may be to blame, as for a death.
@@ -350,6 +355,8 @@ class WorkerPool:
                 self._leave_out(handle, "cannot use the storage", SystemFailure(ErrorKind.STORAGE, reason))
             else:
                 yield from self._replace_if_hung(handle, now)
+        for handle in self._draining.take_idle(self._workers, now):
+            self._drop(handle)
         self._waits.tell(self._workers)
         self._report_shortage(now)
 

@@ -18,6 +18,7 @@ from ray.exceptions import (
 )
 
 from mimo_core.distributed.ray_errors import why_unfit
+from mimo_core.distributed.ray_private import draining_nodes
 from mimo_core.distributed.resources import Demand, describe_shortage, free_slots
 from mimo_core.distributed.workers.scheduler import (
     Call,
@@ -51,6 +52,10 @@ class RayWorker:
     def process(self, task: Task) -> Call:
         """See `Worker`."""
         return self.actor.process.remote(task)
+
+    def hand_back(self) -> Call:
+        """See `Worker`."""
+        return self.actor.hand_back.remote()
 
     def snapshot(self) -> Call:
         """See `Worker`."""
@@ -132,6 +137,10 @@ class RayScheduler:
         """See `Scheduler`."""
         assert isinstance(worker, RayWorker)
         ray.kill(worker.actor)
+
+    def draining(self) -> frozenset[str]:
+        """See `Scheduler`."""
+        return draining_nodes()
 
     def describe_shortage(self, demand: Demand) -> str:
         """See `Scheduler`."""
