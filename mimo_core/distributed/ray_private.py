@@ -1,10 +1,12 @@
 """The private names of Ray that no public one replaces, all in one place.
 
 Each says what it is for. `require_supported_ray` looks for those that no run can do without; the others are used where
-they are there.
+they are there. What Ray tells the driver of a submitted job through the environment is one, too.
 """
 
+import json
 import logging
+import os
 from importlib import import_module
 from operator import attrgetter
 from typing import Any
@@ -21,11 +23,13 @@ _NEEDED = {
 
 
 def require_supported_ray() -> None:
-    """Refuse a version of Ray that lacks what this program needs of it.
+    """Refuse a version of Ray that is too old or too new, or lacks what this program needs of it.
 
     Raises:
         UsageError: it does; the message names the version, what is missing and what to install.
     """
+    if not (2, 52) <= tuple(map(int, ray.__version__.split(".")[:2])) < (3,):
+        raise UsageError(f"Ray {ray.__version__} is not a tested version: install one with `pip install '{SUPPORTED}'`")
     for module, names in _NEEDED.items():
         for name in names:
             try:
@@ -59,6 +63,15 @@ def draining_nodes() -> frozenset[str]:
     """Return the hexadecimal identities of the nodes that are being drained; no public call tells them."""
     drained: dict[str, int] = ray._private.state.state.get_draining_nodes()
     return frozenset(drained)
+
+
+def submitted_job() -> str | None:
+    """Return the submission id of the job that this process is the driver of; None where nobody submitted one."""
+    try:
+        job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+        return str(job["metadata"]["job_submission_id"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def use_token() -> None:

@@ -72,6 +72,7 @@ class RayScheduler:
     def __init__(self, *, keeps: bool = False) -> None:
         self._keeps = keeps
         self._idle: list[tuple[Demand, RayWorker]] = []
+        self._started = 0
 
     def start(self, demand: Demand, setup: WorkerSetup, networks: tuple[Any, ...]) -> Started:
         """See `Scheduler`."""
@@ -79,7 +80,12 @@ class RayScheduler:
             if _suffices(taken, demand):
                 del self._idle[place]
                 return Started(worker, taken, worker.actor.assign.remote(setup, *networks))
-        actor = WorkerActor.options(**demand.options()).remote(setup, *networks)  # type: ignore[attr-defined]
+        self._started += 1
+        # What `ray list actors` and the dashboard show.
+        name = f"mimo:{setup.store.url.rpartition('/')[2]}:worker-{self._started}"
+        actor = WorkerActor.options(name=name, **demand.options()).remote(  # type: ignore[attr-defined]
+            setup, *networks
+        )
         worker = RayWorker(actor)
         return Started(worker, demand, worker.ready())
 
