@@ -18,6 +18,7 @@ PERMITTED = {
     "this CPU has no bfloat16": "needs AVX-512 BF16 or AMX, which not every machine has",
     "there is no Python 3.8 with NumPy to run it": "that of VACC's own image, which no package brings",
     "this machine gives no namespace of processes": "a container may not allow it; elsewhere Ray would end all others",
+    "needs Prometheus": "a package of the system that not every machine has",
     "needs the shared image pairs": "they lie beside a checkout and are no part of it",
 }
 

@@ -20,8 +20,9 @@ from processes import end_all, shell_environment, wait_until, workers_of
 class Cluster:
     """A Ray cluster of these tests' own, and its nodes (processes of `ray start --block`) by name.
 
-    With `guarded`, its clients must show a token. A process that has once shown one asks every later Ray for it, so
-    only drivers with a process of their own can use such a cluster.
+    `metrics` is the port at which its head tells Prometheus. With `guarded`, its clients must show a token. A process
+    that has once shown one asks every later Ray for it, so only drivers with a process of their own can use such a
+    cluster.
     """
 
     mark: str
@@ -31,6 +32,7 @@ class Cluster:
     nodes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     dashboard: int | None = None
     guarded: bool = False
+    metrics: int = 0
 
     @property
     def address(self) -> str:
@@ -81,6 +83,7 @@ class Cluster:
         command += [f"--{name_}-port={port}" for name_, port in zip(_NODE_PORTS, ports, strict=False)]
         command += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
         if not self.nodes:
+            self.metrics = ports[5]
             command += ["--head", f"--port={self.port}", f"--temp-dir={self.folder / 'ray'}"]
             command += [f"--ray-client-server-port={ports[6]}"]
             if self.dashboard is None:

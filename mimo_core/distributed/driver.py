@@ -8,6 +8,7 @@ import ray
 
 from mimo_core.distributed.connection import Connection, cluster_address, connect
 from mimo_core.distributed.execution.execution import Execution, set_distance
+from mimo_core.distributed.metrics import RunMetrics
 from mimo_core.distributed.nodes import inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
@@ -208,7 +209,9 @@ def _work(
     observer.phase("opening the workers' sessions")
     networks = tuple(ray.put(network) for network in (resolved.weights, resolved.inception))
     pool = WorkerPool(setup, networks, options, observer.say, cluster.scheduler)
-    return Execution(config, folder, lease, prepared, pool, observer, faults).run()
+    # Nobody reads those of a Ray that ends with the run.
+    metrics = None if cluster.connection.embedded else RunMetrics(folder.store.name)
+    return Execution(config, folder, lease, prepared, pool, observer, faults, metrics).run()
 
 
 def _decoded_bytes(hardware: Hardware) -> int:

@@ -61,7 +61,8 @@ class WorkerPool:
         self._scheduler = scheduler
         self._clock = clock
         self._workers: list[WorkerHandle] = []
-        self._queue = TaskQueue(iter(()))
+        self.queue = TaskQueue(iter(()))
+        """What nobody works on yet."""
         self._memory_kills = MemoryKills()
         self._deaths_without_progress = 0
         self._growth = Growth(options)
@@ -94,18 +95,18 @@ class WorkerPool:
         Raises:
             SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
         """
-        self._queue = TaskQueue(tasks)
+        self.queue = TaskQueue(tasks)
         # For nothing no worker starts.
-        while not self._queue.wait_for_first():
+        while not self.queue.wait_for_first():
             self._scheduler.wait([], _FIRST_TASK_SECONDS)
             yield None
-        if not self._queue:
+        if not self.queue:
             return
         self._scheduler.prepare(self._options.demand)
         while True:
             self._start_workers()
             self._assign_tasks()
-            if not self._queue and not self._at_work:
+            if not self.queue and not self._at_work:
                 return
             yield from self._collect()
             yield from self._watch()
@@ -123,11 +124,11 @@ class WorkerPool:
         now = self._clock()
         if not self._growth.is_due(now, self._workers):
             return
-        for handle in self._growth.in_vain(self._workers, self._queue):
+        for handle in self._growth.in_vain(self._workers, self.queue):
             self._drop(handle)
         for handle in self._left_out.take_due(now, at_least_one=not self._workers):
             self._scheduler.kill(handle.worker)
-        wanted = self._growth.wanted(self._workers, self._queue, lambda: self._scheduler.room(self._options.demand))
+        wanted = self._growth.wanted(self._workers, self.queue, lambda: self._scheduler.room(self._options.demand))
         # Whether the others fare better shows soon; until then more of them only fail alike.
         if self._failed_since_success and self._workers:
             return
@@ -151,18 +152,18 @@ class WorkerPool:
                 handle.tasks[handle.worker.process(task)] = task
         # What is tried for the last time has all that the others would take.
         idle = sorted((one for one in self._workers if not one.tasks), key=lambda one: one.info is None)
-        if not self._queue or (self._queue.only_last_tries and not self._at_work and len(idle) > 1):
-            for handle in idle if not self._queue else idle[1:]:
+        if not self.queue or (self.queue.only_last_tries and not self._at_work and len(idle) > 1):
+            for handle in idle if not self.queue else idle[1:]:
                 self._release(handle)
 
     def _next_task(self, handle: WorkerHandle) -> Task | None:
-        if self._queue.has_suspects and not handle.tasks:
-            return self._queue.next_suspect()
-        if self._queue.has_suspects and handle is self._reserved_for_suspects():
+        if self.queue.has_suspects and not handle.tasks:
+            return self.queue.next_suspect()
+        if self.queue.has_suspects and handle is self._reserved_for_suspects():
             return None
-        if self._queue.only_last_tries:
-            return self._queue.next_last_try() if len(self._workers) == 1 and not self._at_work else None
-        return self._queue.next()
+        if self.queue.only_last_tries:
+            return self.queue.next_last_try() if len(self._workers) == 1 and not self._at_work else None
+        return self.queue.next()
 
     def _reserved_for_suspects(self) -> WorkerHandle | None:
         """Return the worker that takes no new tasks while suspects wait for one that is empty."""
@@ -209,7 +210,7 @@ class WorkerPool:
             del handle.tasks[call]
             handle.reported += len(result.records)
             if result.left is not None:
-                self._queue.add(result.left)
+                self.queue.add(result.left)
             yield result
         elif result.failure[0] is ErrorKind.DEVICE:
             # The session is dead, so the worker is of no more use; an image may be to blame, as for a death.
@@ -312,7 +313,7 @@ class WorkerPool:
                     error.kind if isinstance(error, SystemFailure) else ErrorKind.DEVICE,
                     f"shard {task.shard} was given to worker after worker, and none finished it; giving up{reason}",
                 )
-            self._queue.add(retry)
+            self.queue.add(retry)
 
     def _killed_for_memory(self, handle: WorkerHandle, error: WorkerDiedError | SystemFailure) -> bool:
         here = handle.host == platform.node() and self._memory_kills.happened()
@@ -320,11 +321,11 @@ class WorkerPool:
 
     def _retry(self, task: Task, retries: list[Task] | None, kind: ErrorKind) -> Iterator[Quarantined]:
         if retries is None and kind in _MAY_BE_OF_OTHERS and not task.last:
-            self._queue.add_last(task)
+            self.queue.add_last(task)
         elif retries is None:
             yield Quarantined(task, kind)
         for one in retries or ():
-            self._queue.add(one)
+            self.queue.add(one)
 
     def _release(self, handle: WorkerHandle) -> None:
         if handle.info is None or handle.unreachable_since is not None or handle.lost_calls:
@@ -395,5 +396,5 @@ class WorkerPool:
     def _report_shortage(self, now: float) -> None:
         # One whose process runs has what it needs and opens its session.
         placed = any(handle.host is not None for handle in self._workers)
-        if not placed and self._queue and self._shortage.is_to_be_told(now):
+        if not placed and self.queue and self._shortage.is_to_be_told(now):
             self._say(self._scheduler.describe_shortage(self._options.demand))

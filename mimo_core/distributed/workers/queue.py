@@ -20,6 +20,8 @@ class TaskQueue:
         self._retries: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._last_tries: deque[Task] = deque()
+        self.again = 0
+        """Tasks that were given back to be tried again."""
 
     def __bool__(self) -> bool:
         """Whether there are tasks left, or may come."""
@@ -43,10 +45,12 @@ class TaskQueue:
 
     def add(self, task: Task) -> None:
         """Take a task that is to be tried again."""
+        self.again += 1
         (self._suspects if task.suspect else self._retries).append(task)
 
     def add_last(self, task: Task) -> None:
         """Take a task that is tried once more when all others are done."""
+        self.again += 1
         self._last_tries.append(replace(task, last=True))
 
     def wait_for_first(self) -> bool:

@@ -82,7 +82,7 @@ class RayScheduler:
                 return Started(worker, taken, worker.actor.assign.remote(setup, *networks))
         self._started += 1
         # What `ray list actors` and the dashboard show.
-        name = f"mimo:{setup.store.url.rpartition('/')[2]}:worker-{self._started}"
+        name = f"mimo:{setup.store.name}:worker-{self._started}"
         actor = WorkerActor.options(name=name, **demand.options()).remote(  # type: ignore[attr-defined]
             setup, *networks
         )
