@@ -172,7 +172,7 @@ class RunConfig(BaseModel):
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
         "outputs": ("format", "quality", "guard", "mark"),
         "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "worker_label", "shard_size", "timeout"),
-        "run": ("mode", "max_failed", "tolerate", "patience", "dry_run"),
+        "run": ("mode", "max_failed", "tolerate", "patience", "log_format", "dry_run"),
     }
 
     source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
@@ -252,6 +252,9 @@ class RunConfig(BaseModel):
     )
     patience: float = Field(
         300.0, ge=0, description="seconds to wait for a storage that does not answer before the run stops"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="messages and progress on standard error, for people or one JSON document a line"
     )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
 

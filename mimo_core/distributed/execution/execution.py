@@ -31,7 +31,7 @@ from mimo_core.runs.records import read_footer
 from mimo_core.runs.statistics import Statistics
 from mimo_core.runs.totals import Totals, write_totals
 from mimo_core.storage.outages import waited_for
-from mimo_core.wording import count
+from mimo_core.wording import Notice, count
 
 _COMMITTERS = 4
 _READERS = 8
@@ -209,7 +209,8 @@ class Execution:
             attempt=quarantined.task.attempt,
             finished_at=now(),
         )
-        self._observer.say(f"{row.key}: {message}; recorded as {kind.value}")
+        shard = quarantined.task.shard
+        self._observer.say(Notice(f"{row.key}: {message}; recorded as {kind.value}", level="error", shard=shard))
         self._tally.images += 1
         self._tally.failed += 1
         if self._metrics is not None:

@@ -27,5 +27,6 @@ class Draining:
             if not handle.leaving and handle.info is not None and handle.info.node in self._nodes:
                 handle.leaving = True
                 handle.worker.hand_back()
-                self._say(f"a node is to go away: its worker {handle.where} ends, and the rest goes to others")
+                text = f"a node is to go away: its worker {handle.where} ends, and the rest goes to others"
+                self._say(handle.notice(text))
         return [one for one in handles if one.leaving and not one.tasks]

@@ -7,7 +7,7 @@ from mimo_core.distributed.workers.scheduler import Call, Started, Worker
 from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
-from mimo_core.wording import count
+from mimo_core.wording import Notice, count
 
 
 @dataclass(eq=False)
@@ -93,6 +93,10 @@ class WorkerHandle:
         """Where it is, and whether it has begun to work, in words."""
         starting = self.info is None and self.host is not None
         return f"{self.where} while starting" if starting else self.where
+
+    def notice(self, text: str, shard: int | None = None) -> Notice:
+        """Return a text that is about it."""
+        return Notice(text, shard=shard, worker=self.host)
 
     @property
     def tasks_go_on(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from mimo_core.distributed.workers.draining import Draining
 from mimo_core.distributed.workers.growth import Growth
 from mimo_core.distributed.workers.handle import WorkerHandle
-from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
+from mimo_core.distributed.workers.isolation import MAY_BE_OF_OTHERS, after_death, after_hang, after_node_loss
 from mimo_core.distributed.workers.left_out import LeftOut
 from mimo_core.distributed.workers.memory_kills import MemoryKills
 from mimo_core.distributed.workers.openings import Openings
@@ -29,7 +29,7 @@ from mimo_core.distributed.workers.worker import WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.wording import first_line
+from mimo_core.wording import Notice, first_line
 
 POLL_SECONDS = 0.5
 _FIRST_TASK_SECONDS = 0.02
@@ -37,8 +37,6 @@ _FIRST_TASK_SECONDS = 0.02
 UNREACHABLE_SECONDS = 60.0
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
 MAX_DEATHS_WITHOUT_PROGRESS = 12
-# Ends of workers of which an image may be the victim and not the cause.
-_MAY_BE_OF_OTHERS = (ErrorKind.CRASHED_WORKER, ErrorKind.OUT_OF_MEMORY)
 
 
 class WorkerPool:
@@ -239,7 +237,8 @@ class WorkerPool:
         self._workers.remove(handle)
         self._failed_since_success = True
         seconds = self._left_out.add(handle, self._clock())
-        self._say(f"a worker {handle.where} {what}: {failure}; it is left out for {seconds:g} s{handle.tasks_go_on}")
+        out = f"it is left out for {seconds:g} s{handle.tasks_go_on}"
+        self._say(handle.notice(f"a worker {handle.where} {what}: {failure}; {out}"))
         self._queue_unblamed(handle, failure)
 
     def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
@@ -292,7 +291,7 @@ class WorkerPool:
             )
         for_memory = self._killed_for_memory(handle, error)
         what = "was killed for want of memory" if for_memory else "died"
-        self._say(f"a worker {what} {handle.place}; its images are tried again")
+        self._say(handle.notice(f"a worker {what} {handle.place}; its images are tried again"))
         kind = ErrorKind.OUT_OF_MEMORY if for_memory else ErrorKind.CRASHED_WORKER
         for task in handle.tasks.values():
             in_flight = frozenset(one.row for one in handle.snapshot.in_flight if one.shard == task.shard)
@@ -300,7 +299,7 @@ class WorkerPool:
 
     def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
         """Retry the tasks of a worker that was lost with its node."""
-        self._say(f"a worker was lost with its node ({handle.place}){handle.tasks_go_on}")
+        self._say(handle.notice(f"a worker was lost with its node ({handle.place}){handle.tasks_go_on}"))
         self._queue_unblamed(handle, error)
 
     def _queue_unblamed(self, handle: WorkerHandle, error: Exception | None) -> None:
@@ -320,7 +319,7 @@ class WorkerPool:
         return isinstance(error, WorkerDiedError) and (error.for_memory or here)
 
     def _retry(self, task: Task, retries: list[Task] | None, kind: ErrorKind) -> Iterator[Quarantined]:
-        if retries is None and kind in _MAY_BE_OF_OTHERS and not task.last:
+        if retries is None and kind in MAY_BE_OF_OTHERS and not task.last:
             self.queue.add_last(task)
         elif retries is None:
             yield Quarantined(task, kind)
@@ -369,7 +368,7 @@ class WorkerPool:
             self._leave_out(handle, "cannot start", SystemFailure(ErrorKind.DEVICE, self._openings.reason))
         else:
             self._openings.require_hope(handle)
-            self._say(f"a worker {handle.where} is replaced: {self._openings.reason}")
+            self._say(handle.notice(f"a worker {handle.where} is replaced: {self._openings.reason}"))
             self._drop(handle)
 
     def _replace_if_hung(self, handle: WorkerHandle, now: float) -> Iterator[Event]:
@@ -383,7 +382,8 @@ class WorkerPool:
         self._stalls.judge(stuck, now)
         names = ", ".join(one.key for one in stuck[:3]) or "nothing it would tell"
         seconds = min((one.seconds for one in stuck), default=self._options.timeout)
-        self._say(f"a worker made no progress for {seconds:.0f} s on {names}; it is replaced")
+        shard = stuck[0].shard if stuck else None
+        self._say(handle.notice(f"a worker made no progress for {seconds:.0f} s on {names}; it is replaced", shard))
         self._drop(handle)
         for task in handle.tasks.values():
             theirs = [one for one in stuck if one.shard == task.shard]
@@ -397,4 +397,4 @@ class WorkerPool:
         # One whose process runs has what it needs and opens its session.
         placed = any(handle.host is not None for handle in self._workers)
         if not placed and self.queue and self._shortage.is_to_be_told(now):
-            self._say(self._scheduler.describe_shortage(self._options.demand))
+            self._say(Notice(self._scheduler.describe_shortage(self._options.demand)))
