@@ -180,7 +180,7 @@ def autoscaling_cluster(most: int) -> Iterator[Cluster]:
             "use_node_id_as_ip": True,
         },
         "available_node_types": {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {
                 "resources": {"CPU": 1, "object_store_memory": 80 << 20},
                 "node_config": {},
@@ -188,7 +188,7 @@ def autoscaling_cluster(most: int) -> Iterator[Cluster]:
                 "max_workers": most,
             },
         },
-        "head_node_type": "head",
+        "head_node_type": "ray.head.default",
         "auth": {},
         "file_mounts": {},
         **{name: [] for name in _NO_COMMANDS},
