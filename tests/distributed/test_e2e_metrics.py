@@ -1,9 +1,11 @@
 """What Prometheus reads of a run on a cluster, and what the dashboard's panels show of it."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ import pytest
 from archives import make_archive
 from fixtures_clusters import cluster
 from fixtures_runs import Runs
-from fixtures_s3 import free_ports
+from fixtures_s3 import RestartableServer, free_ports
 from processes import wait_until
 
 from mimo_core.runs.statistics import STAGES
@@ -82,7 +84,8 @@ def prometheus(folder: Path, target: int) -> Iterator[int]:
     """A Prometheus that scrapes a node every second; its port."""
     (port,) = free_ports(1)
     config = {
-        "global": {"scrape_interval": "1s"},
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(DASHBOARD.with_name("prometheus_rules.yaml"))],
         "scrape_configs": [{"job_name": "ray", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}],
     }
     (folder / "prometheus.yml").write_text(json.dumps(config))
@@ -138,3 +141,36 @@ def test_every_panel_of_the_dashboard_shows_something(runs: Runs, tmp_path: Path
             return not unseen
 
         run.until(look, f"panels {[queries[query] for query in unseen]}")
+
+
+@pytest.mark.s3
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus")
+def test_an_alert_fires_while_the_storage_is_away_and_resolves_when_it_is_back(runs: Runs, tmp_path: Path) -> None:
+    server = RestartableServer(tmp_path)
+    server.s3.client().create_bucket(Bucket="archive")
+    source = tmp_path / "in"
+    make_archive(source, 300)
+    environment = {**server.s3.environment(), "AWS_CONFIG_FILE": os.devnull}
+    options = ("--engine", "identity", "--shard-size", 2, "--workers", 2)
+    firing = 'ALERTS{alertname="MimoStorageAway",alertstate="firing",run="out"}'
+    try:
+        with (
+            cluster(cpus=2, environment={"RAY_metrics_report_interval_ms": "500", **environment}) as made,
+            prometheus(tmp_path, made.metrics) as port,
+        ):
+            arguments = (source, "s3://archive/out", *options)
+            run = runs.start(*arguments, environment=environment, on=made, faults="pause-image:0.5")
+            run.until(lambda: ask(port, 'ray_mimo_images_total{outcome="restored"} > 4'), "images")
+            assert not ask(port, firing)
+            server.kill()
+            begun = time.monotonic()
+            run.until(lambda: ask(port, firing), "the alert fires")
+            print(f"fires {time.monotonic() - begun:.0f} s after the outage begins")
+            assert not ask(port, 'ALERTS{alertname="MimoManyFailures"}')
+            server.start()
+            begun = time.monotonic()
+            run.until(lambda: not ask(port, firing), "the alert resolves")
+            print(f"resolves {time.monotonic() - begun:.0f} s after the storage is back")
+            assert run.alive
+    finally:
+        server.stop()
