@@ -19,6 +19,7 @@ PERMITTED = {
     "there is no Python 3.8 with NumPy to run it": "that of VACC's own image, which no package brings",
     "this machine gives no namespace of processes": "a container may not allow it; elsewhere Ray would end all others",
     "this machine has a GPU": "the answer to somebody who asks for one where there is none cannot be had",
+    "needs Prometheus": "a package of the system that not every machine has",
     "needs the shared image pairs": "they lie beside a checkout and are no part of it",
 }
 

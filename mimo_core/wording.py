@@ -5,6 +5,22 @@ from datetime import datetime, timezone
 from typing import Any
 
 
+class Notice(str):
+    """A text that is told, with what it is about, for logs that machines read: its level, a shard, a worker's host."""
+
+    level: str
+    shard: int | None
+    worker: str | None
+
+    def __new__(
+        cls, text: str, *, level: str = "warning", shard: int | None = None, worker: str | None = None
+    ) -> "Notice":
+        """Make one of any text."""
+        notice = super().__new__(cls, text)
+        notice.level, notice.shard, notice.worker = level, shard, worker
+        return notice
+
+
 def duration(seconds: float) -> str:
     """Return a duration in the two largest units that it has: `3.2 s`, `1 min 15 s`, `2 h 05 min`, `3 d 04 h`."""
     if seconds < 59.5:

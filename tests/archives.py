@@ -77,14 +77,14 @@ def rows_by_key(output: Path) -> dict[str, dict[str, object]]:
 
 def written_unrecorded(output: Path) -> bool:
     """Whether some shard's outputs are all written while its part is not committed."""
-    import pyarrow.parquet as pq
+    from mimo_core.runs.plan import read_plan
+    from mimo_core.storage import Store
 
-    for shard in sorted((output / "plan").glob("shard-*.parquet")):
-        number = int(shard.stem[6:])
-        if number not in parts(output):
-            names = pq.read_table(shard, columns=["output"])["output"].to_pylist()
-            if all((output / name).exists() for name in names) and number not in parts(output):
-                return True
+    plan = read_plan(Store(str(output)))
+    for number, rows in enumerate(plan.shards() if plan is not None else ()):
+        written = number not in parts(output) and all((output / row.output).exists() for row in rows)
+        if written and number not in parts(output):
+            return True
     return False
 
 

@@ -53,6 +53,7 @@ class FakeWorker:
     killed: bool = False
     released: bool = False
     waits: bool = False
+    handed_back: bool = False
     landing: FakeCall | None = None
 
     @property
@@ -73,6 +74,10 @@ class FakeWorker:
         answer = self.answers(task)
         return self.scheduler.call(None if answer is None else self.seconds, answer)
 
+    def hand_back(self) -> FakeCall:
+        self.handed_back = True
+        return self.scheduler.call(0.0, None)
+
     def snapshot(self) -> FakeCall:
         answer = self.snapshots()
         return self.scheduler.call(None if answer is None else 0.0, answer)
@@ -86,6 +91,7 @@ class FakeScheduler:
         self.now = 0.0
         self.workers: list[FakeWorker] = []
         self.dead_nodes: set[str] = set()
+        self.draining_nodes: set[str] = set()
         self._script = script
         self._queue: list[tuple[FakeWorker, FakeCall]] = []
 
@@ -142,6 +148,9 @@ class FakeScheduler:
 
     def has_node(self, node: str) -> bool:
         return node not in self.dead_nodes
+
+    def draining(self) -> frozenset[str]:
+        return frozenset(self.draining_nodes)
 
     def describe_shortage(self, demand: Demand) -> str:
         return "waiting for a worker"

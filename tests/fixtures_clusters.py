@@ -20,8 +20,9 @@ from processes import end_all, shell_environment, wait_until, workers_of
 class Cluster:
     """A Ray cluster of these tests' own, and its nodes (processes of `ray start --block`) by name.
 
-    With `guarded`, its clients must show a token. A process that has once shown one asks every later Ray for it, so
-    only drivers with a process of their own can use such a cluster.
+    `metrics` is the port at which its head tells Prometheus. With `guarded`, its clients must show a token. A process
+    that has once shown one asks every later Ray for it, so only drivers with a process of their own can use such a
+    cluster.
     """
 
     mark: str
@@ -31,6 +32,7 @@ class Cluster:
     nodes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     dashboard: int | None = None
     guarded: bool = False
+    metrics: int = 0
 
     @property
     def address(self) -> str:
@@ -56,9 +58,23 @@ class Cluster:
         )
 
     def start_node(
-        self, name: str, *, cpus: int, prefix: tuple[str, ...] = (), resources: Mapping[str, int] | None = None
+        self,
+        name: str,
+        *,
+        cpus: int,
+        prefix: tuple[str, ...] = (),
+        resources: Mapping[str, int] | None = None,
+        options: tuple[str, ...] = (),
     ) -> None:
-        """Start a node that announces these resources; `prefix` is a command that runs it, such as `unshare -m`."""
+        """Start a node that announces these resources.
+
+        Args:
+            name: what tests call it.
+            cpus: that it announces.
+            prefix: a command that runs it, such as `unshare -m`.
+            resources: that it announces, too.
+            options: more of `ray start`.
+        """
         log = self.folder / f"{name}.log"
         ports = free_ports(8)
         command = [*prefix, str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={cpus}"]
@@ -67,6 +83,7 @@ class Cluster:
         command += [f"--{name_}-port={port}" for name_, port in zip(_NODE_PORTS, ports, strict=False)]
         command += ["--min-worker-port=0", "--max-worker-port=0", "--node-ip-address=127.0.0.1"]
         if not self.nodes:
+            self.metrics = ports[5]
             command += ["--head", f"--port={self.port}", f"--temp-dir={self.folder / 'ray'}"]
             command += [f"--ray-client-server-port={ports[6]}"]
             if self.dashboard is None:
@@ -76,6 +93,7 @@ class Cluster:
                 command += [f"--dashboard-port={self.dashboard}"]
         else:
             command += [f"--address={self.address}"]
+        command += options
         environment = shell_environment(f"{self.mark}-{name}", {**self.environment, **self.ray_environment})
         with log.open("wb") as sink:
             process = subprocess.Popen(
@@ -126,6 +144,67 @@ def cluster(
     made.dashboard = board if dashboard else None
     try:
         made.start_node("head", cpus=cpus, resources=resources)
+        yield made
+    finally:
+        made.close()
+
+
+_NO_COMMANDS = (
+    *("setup_commands", "head_setup_commands", "worker_setup_commands", "initialization_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter"),
+)
+_FAKE_HEAD = "f" * 51 + "00000"
+
+
+@contextlib.contextmanager
+def autoscaling_cluster(most: int) -> Iterator[Cluster]:
+    """Start a head without CPUs, whose autoscaler adds nodes of one CPU and takes them away when they are idle.
+
+    Ray's `AutoscalingCluster` does the same, but begins by ending every other Ray of this machine, and needs a file
+    that Ray's wheel lacks.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray-"))
+    (port,) = free_ports(1)
+    config = {
+        "cluster_name": "fake",
+        "max_workers": most,
+        "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"127.0.0.1:{port}",
+            "head_node_id": _FAKE_HEAD,
+            "launch_multiple": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "foreground_node_launch": True,
+            "use_node_id_as_ip": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": {"CPU": 1, "object_store_memory": 80 << 20},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": most,
+            },
+        },
+        "head_node_type": "ray.head.default",
+        "auth": {},
+        "file_mounts": {},
+        **{name: [] for name in _NO_COMMANDS},
+    }
+    scaling = folder / "autoscaler.json"
+    scaling.write_text(json.dumps(config))
+    environment = {
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_FAKE_CLUSTER": "1",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _FAKE_HEAD,
+        # That of the other autoscaler needs the file.
+        "RAY_enable_autoscaler_v2": "0",
+    }
+    made = Cluster(uuid.uuid4().hex, port, folder, environment)
+    try:
+        made.start_node("head", cpus=0, options=(f"--autoscaling-config={scaling}",))
         yield made
     finally:
         made.close()

@@ -26,6 +26,7 @@ METAVARS = {
     **dict.fromkeys(("workers", "batch", "max_failed", "tolerate", "depths", "batches"), "N"),
     "data": "PATH",
     "include": "GLOB",
+    "worker_label": "LABEL",
     "model": "VARIANT",
     "engine": "NAME",
     "device": "DEVICE",

@@ -1,9 +1,12 @@
 """What a person sees of a run while it works: a live line on a terminal, plain lines at intervals elsewhere."""
 
+import json
 import math
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, timezone
 from threading import Timer
 from types import TracebackType
 
@@ -17,16 +20,21 @@ from rich.text import Text
 from mimo_core.cli.streams import plain
 from mimo_core.cli.terminal import Terminal
 from mimo_core.inference.progress import RunProgress
-from mimo_core.wording import count, duration, significant
+from mimo_core.wording import Notice, count, duration, significant
 
 _LINE_SECONDS = 10.0
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40
 
 
 class Display:
-    """Shows messages and progress on standard error; use it as a context manager."""
+    """Shows messages and progress on standard error; use it as a context manager.
 
-    def __init__(self) -> None:
+    Args:
+        log: the name of a run whose messages are written for machines: a JSON document a line. None writes for people.
+    """
+
+    def __init__(self, log: str | None = None) -> None:
+        self.log = log
         self.console = Terminal(stderr=True)
         self._live: Live | None = None
         self._later = Timer(_LINE_SECONDS, self.say)
@@ -46,6 +54,9 @@ class Display:
 
     def say(self, text: str) -> None:
         """Show one line that stays."""
+        if self.log is not None:
+            self._write(text)
+            return
         for line in text.splitlines():
             # Only a terminal folds, and never a command, which is there to be pasted.
             whole = not self.console.is_terminal or line.startswith("  ")
@@ -66,9 +77,9 @@ class Display:
         self._last_shown = progress
         self.progressed = True
         self._show(bar(progress, self.console.width))
-        if not self.console.is_terminal and time.monotonic() - self._last_line >= _LINE_SECONDS:
+        if not self._lively and time.monotonic() - self._last_line >= _LINE_SECONDS:
             self._last_line = time.monotonic()
-            self.say(progress_line(progress))
+            self._say_progress(progress)
 
     def finish(self) -> None:
         """Take the live line down, leaving the last progress as a line."""
@@ -77,13 +88,38 @@ class Display:
             self._live.stop()
             self._live = None
         if self._last_shown is not None:
-            self.say(progress_line(self._last_shown))
+            self._say_progress(self._last_shown)
             self._last_shown = None
         sys.stderr.flush()
 
+    @property
+    def _lively(self) -> bool:
+        """Whether a line at the bottom is kept up to date."""
+        return self.console.is_terminal and self.log is None
+
+    def _say_progress(self, progress: RunProgress) -> None:
+        if self.log is None:
+            self.say(progress_line(progress))
+        else:
+            self._write(progress_line(progress), progress=asdict(progress))
+
+    def _write(self, text: str, **more: object) -> None:
+        """Write one line for machines."""
+        notice = text if isinstance(text, Notice) else Notice(text, level="info")
+        document = {
+            "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+            "level": notice.level,
+            "run": self.log,
+            "shard": notice.shard,
+            "worker": notice.worker,
+            "message": str(notice),
+            **more,
+        }
+        print(json.dumps(document), file=sys.stderr, flush=True)
+
     def _show(self, live: RenderableType) -> None:
         """Show something at the bottom of a terminal, in the place of what is there."""
-        if not self.console.is_terminal:
+        if not self._lively:
             return
         if self._live is None:
             self._live = Live(console=self.console, refresh_per_second=8, transient=True)

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 
 from mimo_core.cli.display import Display
 from mimo_core.cli.interruption import INTERRUPTED, end_now, interruptible
-from mimo_core.cli.main import FAILED, OK, SOME_FAILED, leave
+from mimo_core.cli.main import FAILED, OK, SOME_FAILED, USAGE, leave
 from mimo_core.cli.mistakes import refuse_mistakes
 from mimo_core.cli.streams import flush_streams
-from mimo_core.errors import SystemFailure
+from mimo_core.errors import MimoError, SystemFailure, UsageError
 from mimo_core.runs.config import RunConfig
-from mimo_core.storage import redact
+from mimo_core.storage import Store, redact
+from mimo_core.wording import Notice
 
 
 def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
@@ -41,18 +42,20 @@ def carry_out(job: str, config: RunConfig, argv: Sequence[str]) -> int:
         print_outcome(outcome, config)
         return OK if outcome.tolerated(config.tolerate) else SOME_FAILED
 
-    return attempt(job, work, lambda progressed: how_to_resume(job, config, argv, progressed=progressed))
+    log = Store(config.output).name if config.log_format == "json" else None
+    return attempt(job, work, lambda progressed: how_to_resume(job, config, argv, progressed=progressed), log)
 
 
-def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool], str]) -> int:
+def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool], str], log: str | None = None) -> int:
     """Do the work of a job that can be resumed, and say how to go on with it where it is stopped.
 
     Args:
         job: its name, as in `mimo restore`.
         work: what is to be done; its exit code is returned.
         resumption: says in words, in mid-sentence, which command goes on, told whether workers have begun.
+        log: see `Display`.
     """
-    with Display() as display:
+    with Display(log) as display:
 
         def report(cause: str) -> None:
             display.finish()
@@ -60,7 +63,7 @@ def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool
 
         def fail(text: str) -> None:
             display.finish()
-            display.say(f"mimo {job}: {text}")
+            display.say(Notice(f"mimo {job}: {text}", level="error"))
             # Before there was any progress there may be nothing that could stay.
             kept = "What is committed stays. " if display.progressed else ""
             display.say(f"{kept}Once that is mended: {resumption(display.progressed)}")
@@ -79,6 +82,9 @@ def attempt(job: str, work: Callable[[Display], int], resumption: Callable[[bool
                 if interruption.happened:
                     interruption.report()
                     leave(INTERRUPTED)
+                if log is not None and isinstance(error, MimoError) and not isinstance(error, SystemFailure):
+                    display.say(Notice(f"mimo {job}: {error}", level="error"))
+                    return USAGE if isinstance(error, UsageError) else FAILED
                 if not isinstance(error, SystemFailure):
                     raise
                 fail(str(error))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, SOME_FAILED
@@ -17,6 +17,11 @@ from mimo_core.wording import duration
 
 if TYPE_CHECKING:
     from mimo_core.runs.inspection import RunStatus
+    from mimo_core.storage import Store
+
+
+# A driver tells every five seconds.
+_LOOK_SECONDS = 2.0
 
 
 class StatusConfig(BaseModel):
@@ -24,6 +29,7 @@ class StatusConfig(BaseModel):
 
     EXAMPLES: ClassVar[tuple[str, ...]] = (
         "restored",
+        "s3://restored/2019 --watch",
         "s3://restored/2019 --as-json",
     )
 
@@ -31,6 +37,13 @@ class StatusConfig(BaseModel):
 
     output: str = Field(description="folder or bucket prefix of the run")
     as_json: bool = Field(False, description="print one JSON document")
+    watch: bool = Field(False, description="show workers, speed, failures and time left for as long as a driver works")
+
+    @model_validator(mode="after")
+    def _refuse_both(self) -> StatusConfig:
+        if self.watch and self.as_json:
+            raise ValueError("--watch is for people; for a program, ask again now and then with --as-json")
+        return self
 
 
 def main(argv: Sequence[str]) -> int:
@@ -42,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
     from mimo_core.storage import Store
 
     store = Store(config.output)
+    if config.watch:
+        _watch(store)
     status = run_status(RunFolder(store), time.time())
     if config.as_json:
         print(json.dumps(_document(status), indent=1))
@@ -49,6 +64,26 @@ def main(argv: Sequence[str]) -> int:
         show_status(status, str(store))
     statistics = status.statistics
     return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
+
+
+def _watch(store: Store) -> None:
+    """Show what the driver says of its progress, until none works on the run."""
+    from dataclasses import fields
+
+    from mimo_core.cli.display import Display
+    from mimo_core.inference.progress import RunProgress
+    from mimo_core.runs.inspection import seen_alive
+    from mimo_core.runs.lease import read_lease
+
+    known = {field.name for field in fields(RunProgress)}
+    with Display() as display:
+        while (driver := read_lease(store)) is not None and seen_alive(driver, time.time()):
+            told = {name: value for name, value in driver["progress"].items() if name in known}
+            if told:
+                display.progress(RunProgress(**told))
+            else:
+                display.phase(f"a driver on {driver['host']} prepares the run")
+            time.sleep(_LOOK_SECONDS)
 
 
 def _document(status: RunStatus) -> dict[str, object]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import ray
 
 from mimo_core.distributed.connection import Connection, cluster_address, connect
 from mimo_core.distributed.execution.execution import Execution, set_distance
+from mimo_core.distributed.metrics import RunMetrics
 from mimo_core.distributed.nodes import inspect_hardware, refuse_unseen_output, refuse_unseen_source, tune_on_a_node
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
@@ -28,13 +29,13 @@ from mimo_core.distributed.workers.ray_scheduler import RayScheduler
 from mimo_core.distributed.workers.scheduler import Scheduler
 from mimo_core.distributed.workers.worker import WorkerSetup
 from mimo_core.engines.vacc import count_dies
-from mimo_core.errors import ErrorKind, SystemFailure
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.inference.fault_hook import Faults
 from mimo_core.inference.pipeline import PipelineOptions
 from mimo_core.inference.tuning import Answer, Question
 from mimo_core.inference.tuning import tune as tune_here
-from mimo_core.runs.config import RunConfig, parse_workers
+from mimo_core.runs.config import RunConfig, parse_labels, parse_workers
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.lease import Lease
 from mimo_core.runs.plan import Plan, read_plan
@@ -66,19 +67,22 @@ class Cluster:
 
     def hardware_for(self, request: Request, observer: Observer) -> Hardware:
         """Return what a node that holds workers has; asked of a cluster once for each kind of worker."""
+        labels = parse_labels(request.config.worker_label)
         if self.connection.embedded:
+            if labels:
+                raise UsageError("--worker-label is for nodes of a cluster: name one in RAY_ADDRESS, or leave it out")
             if request.vacc and not self.dies:
                 raise no_card()
             return Hardware.here(vacc_dies=self.dies)
         gpu = request.wants_gpu(ray.cluster_resources().get("GPU", 0))
-        demand = Demand(gpus=int(gpu), custom={VACC: 1} if request.vacc else {})
-        kind = f"{demand.items()} {request.config.vacc_python}"
+        demand = Demand(gpus=int(gpu), custom={VACC: 1} if request.vacc else {}, labels=labels)
+        kind = f"{demand.items()} {labels} {request.config.vacc_python}"
         if kind not in self.hardware:
             self.scheduler.close()
             self.hardware[kind] = inspect_hardware(demand, observer.say, request.config.vacc_python)
         return self.hardware[kind]
 
-    def tune(self, question: Question, observer: Observer) -> Answer:
+    def tune(self, question: Question, labels: dict[str, str], observer: Observer) -> Answer:
         """Return what is fastest where workers run; measured once for each question."""
         if question not in self.answers:
             observer.phase("measuring what is fastest here")
@@ -87,7 +91,7 @@ class Cluster:
             else:
                 # Workers that wait for a run hold what the measurement needs.
                 self.scheduler.close()
-                answer = tune_on_a_node(question, observer.say)
+                answer = tune_on_a_node(question, labels, observer.say)
             observer.say(answer.reason)
             self.answers[question] = answer
         return self.answers[question]
@@ -130,7 +134,8 @@ def _run(config: RunConfig, observer: Observer, cluster: Cluster | None, faults:
         # Before a node's hardware is asked for, which waits for room there.
         probe = None if place.connection.embedded else refuse_unseen_output(folder.store)
         hardware = place.hardware_for(request, observer)
-        resolved = resolve(request, hardware, lambda question: place.tune(question, observer))
+        labels = parse_labels(config.worker_label)
+        resolved = resolve(request, hardware, lambda question: place.tune(question, labels, observer))
         return _work(config, folder, resolved, place, lease, observer, faults, probe)
 
 
@@ -177,7 +182,8 @@ def _work(
     plan = plan_run(config, folder, resolved, observer)
     if not cluster.connection.embedded:
         refuse_unseen_source(plan.shard(0)[0].source)
-    prepared = Prepared(resolved.recipe, plan, demand_of(config, resolved))
+    demand = replace(demand_of(config, resolved), labels=parse_labels(config.worker_label))
+    prepared = Prepared(resolved.recipe, plan, demand)
     minimum, maximum = parse_workers(config.workers)
     setup = WorkerSetup(
         store=folder.store,
@@ -197,12 +203,15 @@ def _work(
         prepared.demand,
         config.timeout,
         config.patience,
+        asks=not cluster.connection.embedded,
     )
     observer.say(describe(prepared, chosen=config.weights is not None or resolved.manifest is not None))
     observer.phase("opening the workers' sessions")
     networks = tuple(ray.put(network) for network in (resolved.weights, resolved.inception))
     pool = WorkerPool(setup, networks, options, observer.say, cluster.scheduler)
-    return Execution(config, folder, lease, prepared, pool, observer, faults).run()
+    # Nobody reads those of a Ray that ends with the run.
+    metrics = None if cluster.connection.embedded else RunMetrics(folder.store.name)
+    return Execution(config, folder, lease, prepared, pool, observer, faults, metrics).run()
 
 
 def _decoded_bytes(hardware: Hardware) -> int:

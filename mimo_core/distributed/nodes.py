@@ -101,13 +101,13 @@ def inspect_hardware(demand: Demand, say: Callable[[str], None], vacc_python: st
     return hardware
 
 
-def tune_on_a_node(question: Question, say: Callable[[str], None]) -> Answer:
-    """Return what is fastest on a node that can hold a worker of the CPU.
+def tune_on_a_node(question: Question, labels: dict[str, str], say: Callable[[str], None]) -> Answer:
+    """Return what is fastest on a node with these labels that can hold a worker of the CPU.
 
     Raises:
         UsageError: nothing there can compute what is asked for.
     """
-    answer: Answer | UsageError = _on_a_node(_tune, (question,), Demand(cpus=question.threads), say)
+    answer: Answer | UsageError = _on_a_node(_tune, (question,), Demand(cpus=question.threads, labels=labels), say)
     if isinstance(answer, UsageError):
         raise answer
     return answer
@@ -115,8 +115,8 @@ def tune_on_a_node(question: Question, say: Callable[[str], None]) -> Answer:
 
 def _on_a_node(task: Any, arguments: tuple[Any, ...], demand: Demand, say: Callable[[str], None]) -> Any:
     """Run a task on a node that has what a worker takes; waits for such a node and says so."""
-    options = {"num_cpus": demand.cpus, "num_gpus": demand.gpus, "resources": demand.custom or None}
-    reference = task.options(**options).remote(*arguments)
+    # It needs little memory, whatever a worker needs.
+    reference = task.options(**{**demand.options(), "memory": None}).remote(*arguments)
     patience = _FIRST_NOTICE_SECONDS
     while not ray.wait([reference], timeout=patience)[0]:
         if not free_slots(demand):

@@ -11,6 +11,7 @@ from mimo_core.datasets.left_aside import LeftAside, describe
 from mimo_core.datasets.list_files import list_extension
 from mimo_core.datasets.references import References
 from mimo_core.distributed.observer import Observer
+from mimo_core.distributed.ray_private import submitted_job
 from mimo_core.distributed.resources import VACC, Demand
 from mimo_core.engines import ENGINES
 from mimo_core.engines.vacc.compiled import CompiledModel
@@ -208,7 +209,7 @@ def _some_paired(entries: Iterator[ImageEntry], config: RunConfig) -> Iterator[I
 def plan_run(config: RunConfig, folder: RunFolder, resolved: Resolved, observer: Observer) -> Plan:
     """Return the run's plan: the one that it has, extended if asked for, or a new one. Needs the lease."""
     if resolved.manifest is None:
-        return _begin(config, folder, RunManifest.of(config, resolved.recipe), observer)
+        return _begin(config, folder, RunManifest.of(config, resolved.recipe, submitted_job()), observer)
     existing = read_plan(folder.store) or finish_replacement(folder)
     discard_replacement(folder)
     if existing is None:

@@ -2,12 +2,13 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 
-from mimo_core.distributed.ray_private import assigned_units, free_resources_by_node
+from mimo_core.distributed.ray_private import assigned_units, draining_nodes, free_resources_by_node
 from mimo_core.errors import UsageError
 
 # Ray knows nothing of VACC cards: nodes announce their dies under this name, and with the variable set to it when a
@@ -18,12 +19,16 @@ UNITS_VARIABLE = "RAY_custom_unit_instance_resources"
 
 @dataclass(frozen=True)
 class Demand:
-    """What one worker reserves: CPU cores, GPUs or a share of one, bytes of memory, custom resources such as `VACC`."""
+    """What one worker reserves: CPU cores, GPUs or a share of one, bytes of memory, custom resources such as `VACC`.
+
+    `labels` are what the labels of its node must be, as Ray's selectors say it.
+    """
 
     cpus: int = 1
     gpus: float = 0
     memory: int = 0
     custom: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.cpus < 0 or self.gpus < 0 or not (self.cpus or self.gpus or self.custom):
@@ -41,7 +46,12 @@ class Demand:
             "num_gpus": self.gpus,
             "memory": self.memory or None,
             "resources": self.custom or None,
+            "label_selector": self.labels or None,
         }
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        """Return whether a node with these labels may hold the worker."""
+        return all(_selects(selector, labels.get(name)) for name, selector in self.labels.items())
 
 
 def assigned_die() -> int:
@@ -58,12 +68,16 @@ def assigned_die() -> int:
 
 def free_slots(demand: Demand) -> int:
     """Return how many more workers the free resources of the living nodes can hold."""
-    return sum(_slots(demand, free) for free in free_resources_by_node())
+    draining = draining_nodes()
+    usable = {node["NodeID"] for node in ray.nodes() if node["Alive"] and demand.fits(node["Labels"])} - draining
+    return sum(_slots(demand, free) for node, free in free_resources_by_node().items() if node in usable)
 
 
 def total_slots(demand: Demand) -> int:
     """Return how many workers the living nodes could hold were they empty."""
-    return sum(_slots(demand, node["Resources"]) for node in ray.nodes() if node["Alive"])
+    return sum(
+        _slots(demand, node["Resources"]) for node in ray.nodes() if node["Alive"] and demand.fits(node["Labels"])
+    )
 
 
 def describe_shortage(demand: Demand) -> str:
@@ -77,9 +91,17 @@ def describe_shortage(demand: Demand) -> str:
     hint = (
         ""
         if total_slots(demand)
-        else "; no node has that much: add one, or ask for less with --cpus-per-worker or --device"
+        else "; no node has that much: add one, unless an autoscaler does, or ask for less (--cpus-per-worker)"
     )
-    return f"waiting for a worker: it needs {' and '.join(parts)} on one node{hint}"
+    labelled = "".join(f" with the label {name}={value}" for name, value in demand.labels.items())
+    return f"waiting for a worker: it needs {' and '.join(parts)} on one node{labelled}{hint}"
+
+
+def _selects(selector: str, value: str | None) -> bool:
+    """Return whether a selector takes a node whose label has this value, None where it has no such label."""
+    wanted = selector.removeprefix("!")
+    values = wanted[3:-1].split(",") if wanted.startswith("in(") else [wanted]
+    return (value in values) is not selector.startswith("!")
 
 
 def _show(name: str, amount: float) -> str:

@@ -62,6 +62,8 @@ class _Running:
         self.future: Future[TaskResult] = Future()
         self.records: dict[int, Record] = {}
         self.failure: tuple[ErrorKind, str] | None = None
+        self.handed_back = False
+        """Whether rows were left to others."""
         self.busy = 0.0
         self._lock = threading.Lock()
         # One for the feeding itself, one for each image under way.
@@ -88,7 +90,7 @@ class _Running:
             self._open -= 1
             if self._open:
                 return
-        if self.failure is None and len(self.records) != len(self.task.rows):
+        if self.failure is None and not self.handed_back and len(self.records) != len(self.task.rows):
             # A shard that is never complete would make the run end as if all were well.
             missing = sorted(set(self.task.rows) - self.records.keys())
             self.failure = ErrorKind.INTERNAL, f"rows {missing[:5]} of shard {self.task.shard} came out without records"
@@ -162,6 +164,7 @@ class Pipeline:
             monitored.take_telemetry if isinstance(monitored, Monitored) else lambda: None
         )
         self._budget = MemoryBudget(options.memory, recipe.batch)
+        self._handing_back = threading.Event()
         self._window = threading.BoundedSemaphore(options.readers + options.writers + 2 * recipe.batch)
         self._tasks: queue.SimpleQueue[_Running | None] = queue.SimpleQueue()
         self._loaded: queue.SimpleQueue[_Item | _TaskEnd | None] = queue.SimpleQueue()
@@ -181,6 +184,10 @@ class Pipeline:
         running = _Running(task, self._conclude)
         self._tasks.put(running)
         return running.future
+
+    def hand_back(self) -> None:
+        """Begin no more images, from now on: tasks end with the records of those that are under way or done."""
+        self._handing_back.set()
 
     def snapshot(self) -> Snapshot:
         """Return what is going on, at any time and from any thread."""
@@ -213,7 +220,8 @@ class Pipeline:
         ticket = 0
         while (running := self._tasks.get()) is not None:
             for index, row in self._rows(running):
-                if running.failure is not None:
+                if running.failure is not None or self._handing_back.is_set():
+                    running.handed_back = self._handing_back.is_set()
                     break
                 self._window.acquire()
                 self._budget.expect(ticket)
@@ -291,7 +299,9 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - becomes the image's record
             self._record(item, self._stages.failure(item.running.task, item.row, error))
         else:
-            if item.running.failure is None:
+            if self._handing_back.is_set():
+                item.running.handed_back = True
+            elif item.running.failure is None:
                 return loaded
         self._release(item)
         return None

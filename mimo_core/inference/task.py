@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mimo_core.errors import ErrorKind, UsageError
@@ -46,6 +46,8 @@ class Task:
 class TaskResult:
     """What a worker made of a task: the records of its rows, or the failure that stopped it as a whole.
 
+    A worker that was to hand back what it had not begun gives the records of some rows only, and no failure.
+
     Attributes:
         busy_seconds: time that the accelerator computed for it.
         peak_memory: most main memory that the worker's process has held so far, in bytes.
@@ -60,3 +62,9 @@ class TaskResult:
     peak_memory: int = 0
     device: str = ""
     telemetry: Telemetry | None = None
+
+    @property
+    def left(self) -> Task | None:
+        """What of the task was handed back."""
+        rows = tuple(row for row in self.task.rows if row not in self.records)
+        return replace(self.task, rows=rows) if rows and self.failure is None else None

@@ -109,6 +109,23 @@ def _batch(value: str) -> str:
     return value
 
 
+# As Ray takes them: a value, `!` for any other, in(...) for one of several.
+_LABEL = re.compile(r"[A-Za-z0-9][\w./-]*=(!?[A-Za-z0-9][\w.-]*|!?in\([A-Za-z0-9][\w.,-]*\))")
+
+
+def parse_labels(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return the selectors of nodes by label from texts such as `market=spot`, `market=!spot`, `zone=in(a,b)`."""
+    for text in texts:
+        if not _LABEL.fullmatch(text):
+            raise ValueError(f"expected LABEL=VALUE, LABEL=!VALUE or LABEL=in(A,B), found {text!r}")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def _labels(texts: tuple[str, ...]) -> tuple[str, ...]:
+    parse_labels(texts)
+    return texts
+
+
 EngineName = Annotated[str, AfterValidator(_engine)]
 DeviceName = Annotated[str, AfterValidator(_device)]
 
@@ -154,8 +171,8 @@ class RunConfig(BaseModel):
         ),
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
         "outputs": ("format", "quality", "guard", "mark"),
-        "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "shard_size", "timeout"),
-        "run": ("mode", "max_failed", "tolerate", "patience", "dry_run"),
+        "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "worker_label", "shard_size", "timeout"),
+        "run": ("mode", "max_failed", "tolerate", "patience", "log_format", "dry_run"),
     }
 
     source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
@@ -213,6 +230,9 @@ class RunConfig(BaseModel):
     gpus_per_worker: float = Field(
         1.0, gt=0.0, le=1.0, description="share of a GPU that a worker takes, so that several use one"
     )
+    worker_label: Annotated[tuple[str, ...], AfterValidator(_labels)] = Field(
+        (), description="only nodes of a cluster with this label, such as market=spot, hold workers (repeatable)"
+    )
     shard_size: int | None = Field(
         None,
         ge=1,
@@ -232,6 +252,9 @@ class RunConfig(BaseModel):
     )
     patience: float = Field(
         300.0, ge=0, description="seconds to wait for a storage that does not answer before the run stops"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="messages and progress on standard error, for people or one JSON document a line"
     )
     dry_run: bool = Field(False, description="say what would be done, and do nothing")
 

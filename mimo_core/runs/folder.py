@@ -58,6 +58,8 @@ class RunManifest(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
     host: str = ""
     created_at: str = ""
+    ray_job: str | None = None
+    """The submission id of the Ray job that began the run, where one did."""
 
     @property
     def identity(self) -> str:
@@ -65,7 +67,7 @@ class RunManifest(BaseModel):
         return f"{self.created_at} {self.fingerprint}"
 
     @classmethod
-    def of(cls, config: RunConfig, recipe: Recipe) -> "RunManifest":
+    def of(cls, config: RunConfig, recipe: Recipe, ray_job: str | None = None) -> "RunManifest":
         """Describe a new run."""
         options = config.model_dump(mode="json")
         for name in ("source", "output", "reference", "restored", "weights", "fid_weights"):
@@ -83,6 +85,7 @@ class RunManifest(BaseModel):
             versions={"mimo-restore": __version__, "python": platform.python_version(), **_versions()},
             host=platform.node(),
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            ray_job=ray_job,
         )
 
     def differences(self, config: RunConfig, recipe: Recipe) -> list[str]:

@@ -62,13 +62,7 @@ def run_status(folder: RunFolder, clock: float) -> RunStatus:
     plan = read_plan(folder.store) if manifest is not None else None
     numbers = list(part_numbers(folder.store))
     age = max(0.0, clock - float(driver["renewed_at"])) if driver is not None else None
-    alive = (
-        driver is not None
-        and age is not None
-        and driver["state"] == "held"
-        and age < 2 * EXPIRY_SECONDS
-        and not holder_is_dead_here(driver)
-    )
+    alive = driver is not None and seen_alive(driver, clock)
     if plan is not None and len(numbers) >= plan.num_shards and not alive:
         state: State = "finished"
     elif alive:
@@ -77,6 +71,12 @@ def run_status(folder: RunFolder, clock: float) -> RunStatus:
         state = "interrupted"
     statistics = folder.totals(manifest, numbers).sum()
     return RunStatus(state, manifest, plan, statistics, len(numbers), driver, age)
+
+
+def seen_alive(driver: dict[str, Any], clock: float) -> bool:
+    """Return whether the holder of a lease, by its document, was heard of not long before a time (seconds)."""
+    age = max(0.0, clock - float(driver["renewed_at"]))
+    return driver["state"] == "held" and age < 2 * EXPIRY_SECONDS and not holder_is_dead_here(driver)
 
 
 @dataclass(frozen=True)

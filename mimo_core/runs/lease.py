@@ -95,6 +95,11 @@ class Lease:
         """Set the progress that the next heartbeats carry, for `mimo status` elsewhere."""
         self._progress = dict(progress)
 
+    @property
+    def age(self) -> float:
+        """Seconds since it was last renewed."""
+        return time.monotonic() - self._renewed
+
     def check(self) -> None:
         """Refuse to go on when this driver may no longer commit.
 
@@ -139,7 +144,7 @@ class Lease:
                 return
 
     def _overdue(self) -> bool:
-        return time.monotonic() - self._renewed > self._timing.expiry
+        return self.age > self._timing.expiry
 
     def _renew(self) -> None:
         with self._renewing:

@@ -67,6 +67,11 @@ class Store:
         """Reduce it to its URL and how often it tries again."""
         return _open, (self.url, self._retries)
 
+    @property
+    def name(self) -> str:
+        """The last part of its path or URL."""
+        return self.url.rpartition("/")[2]
+
     def __str__(self) -> str:
         """Return the URL as messages may show it."""
         return redact(self.url)

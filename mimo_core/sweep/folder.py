@@ -25,7 +25,9 @@ NAME = "sweep.json"
 RESULTS = "results.json"
 TABLE, TABLE_CSV = "table.md", "table.csv"
 # These change no figure, so that they may differ when a sweep is resumed.
-_OPERATION = frozenset({"workers", "timeout", "patience", "max_failed", "tolerate", "allow_mixed"})
+_OPERATION = frozenset(
+    {"workers", "worker_label", "timeout", "patience", "max_failed", "tolerate", "allow_mixed", "log_format"}
+)
 _KEPT_SCORES = 4
 
 

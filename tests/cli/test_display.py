@@ -1,5 +1,8 @@
 """What a person sees of a run: one line that says how far it is, at intervals where there is no terminal."""
 
+import json
+from datetime import datetime, timedelta
+
 import pytest
 from processes import wait_until
 from rich.table import Table
@@ -8,9 +11,10 @@ from mimo_core.cli import display as display_module
 from mimo_core.cli.display import Display, bar, progress_line
 from mimo_core.cli.running import attempt, how_to_resume
 from mimo_core.cli.terminal import Terminal, tables
-from mimo_core.errors import ErrorKind, SystemFailure
+from mimo_core.errors import ErrorKind, SystemFailure, UsageError
 from mimo_core.inference.progress import RunProgress
 from mimo_core.runs.config import RestoreConfig
+from mimo_core.wording import Notice
 
 
 def progress(**changes: object) -> RunProgress:
@@ -141,3 +145,36 @@ def test_tables_have_no_blanks_at_the_end_of_lines_where_there_is_no_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert lines == [line.rstrip() for line in lines]
     assert len(lines) == 2
+
+
+def test_a_log_for_machines_has_one_document_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display("2019") as display:
+        display.phase("planning")
+        display.say("begun")
+        display.say(Notice("a worker died on node-7", worker="node-7"))
+        display.say(Notice("b.png: recorded\nas timeout", level="error", shard=12))
+        display.progress(progress(done=99))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [datetime.fromisoformat(one.pop("time")).utcoffset() for one in told] == [timedelta()] * 4
+    last = told.pop()
+    assert told == [
+        {"level": "info", "run": "2019", "shard": None, "worker": None, "message": "begun"},
+        {"level": "warning", "run": "2019", "shard": None, "worker": "node-7", "message": "a worker died on node-7"},
+        {"level": "error", "run": "2019", "shard": 12, "worker": None, "message": "b.png: recorded\nas timeout"},
+    ]
+    assert last["message"] == progress_line(progress(done=99))
+    assert (last["progress"]["done"], last["progress"]["workers"]) == (99, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SystemFailure(ErrorKind.STORAGE, "no bucket"), 1), (UsageError("no such thing"), 2)]
+)
+def test_a_log_for_machines_tells_why_a_run_failed(
+    error: Exception, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(display: Display) -> int:
+        raise error
+
+    assert attempt("restore", work, lambda progressed: "the same command goes on", "2019") == code
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (told[0]["level"], told[0]["message"]) == ("error", f"mimo restore: {error}")

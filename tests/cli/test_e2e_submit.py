@@ -102,6 +102,9 @@ def test_a_submitted_job_restores_a_bucket_to_the_bytes_of_a_local_run(
     print("exit code 0:", details["status"], details["message"], details["driver_exit_code"])
     assert (details["status"], details["driver_exit_code"]) == ("SUCCEEDED", 0)
 
+    manifest = json.load(client.get_object(Bucket=s3_bucket, Key="out/run.json")["Body"])
+    assert manifest["ray_job"] == "good"
+
     copy = tmp_path / "copy"
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=s3_bucket, Prefix="out/"):
         for item in page["Contents"]:

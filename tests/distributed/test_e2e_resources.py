@@ -137,6 +137,40 @@ def test_a_source_that_a_node_cannot_see_is_refused(runs: Runs, tmp_path: Path) 
     assert not (output / "images").exists()
 
 
+@pytest.mark.slow
+def test_labels_choose_the_nodes_of_workers_who_have_names(runs: Runs, tmp_path: Path) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    make_archive(source, 24)
+    wanted = ("--engine", "identity", "--worker-label", "market=spot", "--shard-size", 2)
+    with cluster(cpus=1) as made:
+        run = runs.start(source, output, *wanted, on=made, faults="pause-image:0.4")
+        run.says("on one node with the label market=spot; no node has that much")
+        made.start_node("spot", cpus=1, options=("--labels", "market=spot,zone=a"))
+        run.until(lambda: made.workers("spot"), "a worker")
+        run.until(lambda: count_outputs(output) >= 2, "outputs")
+        assert not made.workers("head")
+        listed = subprocess.run(
+            [sys.executable, "-c", NAMES, made.address],
+            env=environment_of(made.mark, made.ray_environment),
+            capture_output=True,
+            text=True,
+        )
+        assert "mimo:out:worker-1" in listed.stdout, listed.stderr
+        finished = run.end()
+        assert finished.code == 0, finished.text
+    refused = runs.finish(source, tmp_path / "other", *wanted)
+    assert refused.code == 2
+    assert "--worker-label is for nodes of a cluster" in refused.text
+
+
+NAMES = """
+import ray, sys
+from ray.util import list_named_actors
+ray.init(address=sys.argv[1], log_to_driver=False)
+print([one["name"] for one in list_named_actors(all_namespaces=True)])
+"""
+
+
 def _retry(runs: Runs, source: Path, output: Path, made: Cluster) -> bool:
     finished = runs.finish(source, output, "--engine", "identity", on=made)
     assert finished.code in (0, 2), finished.text

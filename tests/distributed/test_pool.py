@@ -752,3 +752,33 @@ def test_a_cluster_on_which_the_program_cannot_run_ends_the_run_at_once() -> Non
     with pytest.raises(SystemFailure, match="No module named 'cv2'"):
         trial.run(shards(6))
     assert len(trial.scheduler.workers) == 2
+
+
+def test_a_node_that_is_to_go_away_gets_no_more_tasks_and_hands_back_what_it_has_not_begun() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.node = f"node-{worker.number}"
+        worker.seconds = 5.0
+
+    def drain(trial: Trial) -> None:
+        if trial.scheduler.now >= 8:
+            trial.scheduler.draining_nodes.add("node-0")
+
+    trial = Trial(2, script, minimum=2, maximum=2).run(shards(24), drain)
+    leaving = trial.scheduler.workers[0]
+    assert leaving.handed_back
+    assert leaving.killed
+    # Those of before the notice.
+    assert len(leaving.tasks) <= 6
+    assert sum("a node is to go away" in line for line in trial.said) == 1
+    assert trial.rows_done == every_row(24)
+
+
+def test_rows_that_come_back_are_given_to_others() -> None:
+    def script(worker: FakeWorker) -> None:
+        worker.answers = lambda task: (
+            replace(restored(task), records={0: restored(task).records[0]}) if len(task.rows) == 3 else restored(task)
+        )
+
+    trial = Trial(2, script).run(shards(6))
+    assert sorted((one.task.shard, row) for one in trial.done for row in one.records) == every_row(6)
+    assert {one.task.attempt for one in trial.done} == {1}

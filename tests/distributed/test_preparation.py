@@ -14,7 +14,7 @@ from mimo_core.distributed.resources import Demand, total_slots
 from mimo_core.errors import UsageError
 from mimo_core.hardware import Hardware
 from mimo_core.inference.progress import RunProgress
-from mimo_core.runs.config import RestoreConfig
+from mimo_core.runs.config import RestoreConfig, parse_labels
 from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.plan import read_plan
 from mimo_core.runs.record import Record
@@ -276,8 +276,31 @@ def test_a_worker_reserves_what_its_calls_need(place: Path) -> None:
 @pytest.mark.parametrize(("share", "workers"), [(1.0, 2), (0.5, 4), (0.1, 20), (0.3, 6), (0.4, 4)])
 def test_workers_that_share_gpus_fill_them(monkeypatch: pytest.MonkeyPatch, share: float, workers: int) -> None:
     # What Ray says of a node with two GPUs, which the machine of the tests need not have.
-    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 32.0, "GPU": 2.0}}])
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Labels": {}, "Resources": {"CPU": 32.0, "GPU": 2.0}}])
     assert total_slots(Demand(cpus=1, gpus=share)) == workers
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "fits"),
+    [
+        ("spot", {"market": "spot"}, True),
+        ("spot", {"market": "on-demand"}, False),
+        ("spot", {}, False),
+        ("!spot", {"market": "on-demand"}, True),
+        ("!spot", {"market": "spot"}, False),
+        ("in(spot,cheap)", {"market": "cheap"}, True),
+        ("!in(spot,cheap)", {"market": "cheap"}, False),
+    ],
+)
+def test_labels_say_which_nodes_hold_workers(selector: str, labels: dict[str, str], fits: bool) -> None:
+    (given,) = parse_labels((f"market={selector}",)).items()
+    assert Demand(labels=dict([given])).fits(labels) is fits
+
+
+@pytest.mark.parametrize("text", ["spot", "=spot", "market=", "market=in()", "market=a b"])
+def test_a_label_without_a_value_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected LABEL=VALUE"):
+        config_of(worker_label=(text,))
 
 
 # -- links ------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inprocess import plan_of, recipe_of, run
+from processes import wait_until
 from test_pipeline import cut, read, save
 
 from mimo_core.engines import SessionSpec
@@ -214,3 +215,26 @@ def test_a_malformed_hook_is_refused(monkeypatch: pytest.MonkeyPatch, text: str)
     monkeypatch.setenv(VARIABLE, text)
     with pytest.raises(UsageError, match=f"{VARIABLE}: expected die:GLOB"):
         Faults.from_environment()
+
+
+def test_a_pipeline_that_is_to_hand_back_finishes_what_is_under_way_and_leaves_the_rest(tmp_path: Path) -> None:
+    for number in range(30):
+        save(tmp_path / "in" / f"{number:02d}.png", cut("blurred", "window.png", number, 0))
+    plan_of(tmp_path / "in", tmp_path / "out", shard_size=10)
+    pipeline = Pipeline(
+        Store(str(tmp_path / "out")), recipe_of(), IDENTITY, PipelineOptions(1, 1), Faults(image_pause=0.1)
+    )
+    waiting = [pipeline.submit(Task(shard, tuple(range(10)))) for shard in range(3)]
+    wait_until(lambda: pipeline.snapshot().finished >= 3, "images are restored")
+    pipeline.hand_back()
+    results = [one.result(timeout=60) for one in waiting]
+    # A task that comes later, too.
+    results.append(pipeline.submit(Task(0, (9,))).result(timeout=60))
+    pipeline.close()
+    assert all(result.failure is None for result in results)
+    assert 3 <= len(results[0].records) < 10
+    assert [sorted(result.records) for result in results[1:]] == [[], [], []]
+    left = [result.left.rows for result in results if result.left is not None]
+    assert left == [tuple(range(len(results[0].records), 10)), tuple(range(10)), tuple(range(10)), (9,)]
+    written = sorted(path.name for path in (tmp_path / "out" / "images").rglob("*.png"))
+    assert written == [f"{number:02d}.png" for number in range(len(results[0].records))]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from mimo_core.distributed.execution.assembly import Assembly
 from mimo_core.distributed.execution.breaker import Breaker
 from mimo_core.distributed.execution.prefetch import Prefetch
+from mimo_core.distributed.metrics import RunMetrics, Standing
 from mimo_core.distributed.observer import Observer
 from mimo_core.distributed.outcome import Outcome, SetDistance
 from mimo_core.distributed.preparation import Prepared
@@ -29,7 +30,8 @@ from mimo_core.runs.record import Record, now
 from mimo_core.runs.records import read_footer
 from mimo_core.runs.statistics import Statistics
 from mimo_core.runs.totals import Totals, write_totals
-from mimo_core.wording import count
+from mimo_core.storage.outages import waited_for
+from mimo_core.wording import Notice, count
 
 _COMMITTERS = 4
 _READERS = 8
@@ -71,6 +73,7 @@ class Execution:
         pool: WorkerPool,
         observer: Observer,
         faults: Faults,
+        metrics: RunMetrics | None = None,
     ) -> None:
         self._config = config
         self._folder = folder
@@ -82,6 +85,7 @@ class Execution:
         self._assembly = Assembly()
         self._breaker = Breaker()
         self._faults = faults
+        self._metrics = metrics
         self._fingerprint = prepared.recipe.fingerprint()
         self._tally = _Tally()
         self._retrying = config.mode == "retry-failed"
@@ -138,6 +142,8 @@ class Execution:
         finally:
             tasks.close()
             self._pool.close()
+            if self._metrics is not None:
+                self._metrics.close()
             # What is being committed is finished; what has not begun is left to the next session.
             self._committers.shutdown(wait=True, cancel_futures=True)
         return self._outcome()
@@ -182,6 +188,8 @@ class Execution:
             told = result.telemetry
             self._tally.telemetry[result.device] = told if known is None else known + told
         self._tally.failed += sum(record.status == "failed" for record in result.records.values())
+        if self._metrics is not None:
+            self._metrics.take(result)
         self._add(result.task.shard, result.records)
 
     def _record_quarantined(self, quarantined: Quarantined) -> None:
@@ -201,9 +209,12 @@ class Execution:
             attempt=quarantined.task.attempt,
             finished_at=now(),
         )
-        self._observer.say(f"{row.key}: {message}; recorded as {kind.value}")
+        shard = quarantined.task.shard
+        self._observer.say(Notice(f"{row.key}: {message}; recorded as {kind.value}", level="error", shard=shard))
         self._tally.images += 1
         self._tally.failed += 1
+        if self._metrics is not None:
+            self._metrics.record([record])
         self._add(quarantined.task.shard, {index: record})
 
     def _add(self, shard: int, records: dict[int, Record]) -> None:
@@ -274,11 +285,12 @@ class Execution:
 
     def _show_progress(self, *, last: bool = False) -> None:
         moment = time.monotonic()
-        if self._begun is None or (moment - self._last_progress < _PROGRESS_SECONDS and not last):
+        if moment - self._last_progress < _PROGRESS_SECONDS and not last:
             return
         self._last_progress = moment
         live = self._tally.images + (0 if last else sum(one.unreported for one in self._pool.handles))
-        self._rates.note(live, moment)
+        if self._begun is not None:
+            self._rates.note(live, moment)
         done = min(self._plan.num_images, self._earlier_images + live)
         rate = self._rates.run
         progress = RunProgress(
@@ -291,8 +303,24 @@ class Execution:
             workers=self._pool.workers,
             within=within(image for one in self._pool.handles for image in one.snapshot.in_flight),
         )
-        self._lease.report(vars(progress))
-        self._observer.progress(progress)
+        if self._metrics is not None:
+            self._metrics.show(progress, self._standing())
+        if self._begun is not None:
+            self._lease.report(vars(progress))
+            self._observer.progress(progress)
+
+    def _standing(self) -> Standing:
+        return Standing(
+            asked=len(self._pool.handles),
+            ready=self._pool.workers,
+            shut_out=sum(one.snapshot.waiting is not None for one in self._pool.handles),
+            driver_waits=waited_for() is not None,
+            waiting=self._pool.queue.waiting,
+            again=self._pool.queue.again,
+            commits=len(self._commits),
+            lease_age=self._lease.age,
+            worker_seconds=self._tally.worker_seconds,
+        )
 
     def _outcome(self) -> Outcome:
         tally = self._tally

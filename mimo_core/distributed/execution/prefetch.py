@@ -38,6 +38,13 @@ class Prefetch(Generic[T]):
                 raise StopIteration
             return None
 
+    def __len__(self) -> int:
+        """Things that are held."""
+        return len(self._held)
+
+    def __bool__(self) -> bool:
+        return True
+
     def close(self) -> None:
         """Fetch nothing more."""
         with self._changed:

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from mimo_core.distributed.resources import Demand
 from mimo_core.distributed.workers.scheduler import Call, Started, Worker
-from mimo_core.distributed.workers.worker import WorkerInfo
+from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task
-from mimo_core.wording import count
+from mimo_core.wording import Notice, count
 
 
 @dataclass(eq=False)
@@ -21,6 +21,8 @@ class WorkerHandle:
         here: the call that its host answers as soon as its process runs; None afterwards.
         host: where it is, once its process runs, and
         opening_since: since when it opens its session there.
+        leaving: whether its node is to go away, so that it gets no more tasks.
+        waits: whether there was no room for it when it was asked for.
         info: where it is in full, once it is ready.
         tasks: what it works on, by the calls that the results answer.
         snapshot: what it last said of itself.
@@ -40,6 +42,8 @@ class WorkerHandle:
     here: Call | None = None
     host: str | None = None
     opening_since: float = 0.0
+    leaving: bool = False
+    waits: bool = False
     info: WorkerInfo | None = None
     tasks: dict[Call, Task] = field(default_factory=dict)
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -53,9 +57,9 @@ class WorkerHandle:
     unreachable_since: float | None = None
 
     @classmethod
-    def of(cls, started: Started) -> "WorkerHandle":
+    def of(cls, started: Started, *, waits: bool = False) -> "WorkerHandle":
         """Take a worker that was asked for, and ask it where it is."""
-        return cls(started.worker, started.demand, started.ready, started.worker.here())
+        return cls(started.worker, started.demand, started.ready, started.worker.here(), waits=waits)
 
     @property
     def calls(self) -> list[Call]:
@@ -75,6 +79,11 @@ class WorkerHandle:
         return any(task.suspect for task in self.tasks.values())
 
     @property
+    def takes_more(self) -> bool:
+        """Whether it can be given another task."""
+        return self.info is not None and len(self.tasks) < SLOTS and not self.has_suspect and not self.leaving
+
+    @property
     def where(self) -> str:
         """The host it is on, in words."""
         return f"on {self.host}" if self.host is not None else "while starting"
@@ -84,6 +93,10 @@ class WorkerHandle:
         """Where it is, and whether it has begun to work, in words."""
         starting = self.info is None and self.host is not None
         return f"{self.where} while starting" if starting else self.where
+
+    def notice(self, text: str, shard: int | None = None) -> Notice:
+        """Return a text that is about it."""
+        return Notice(text, shard=shard, worker=self.host)
 
     @property
     def tasks_go_on(self) -> str:

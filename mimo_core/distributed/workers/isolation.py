@@ -20,6 +20,8 @@ _TRIES_ALONE = 3
 # Few images in flight are tried one by one; more are halved.
 _FEW = 4
 MAX_NODE_LOSSES = 10
+MAY_BE_OF_OTHERS = (ErrorKind.CRASHED_WORKER, ErrorKind.OUT_OF_MEMORY)
+"""Ends of workers of which an image may be the victim and not the cause."""
 
 
 def most_deaths(rows: int, poisons: int) -> int:

@@ -22,7 +22,8 @@ Event = TaskResult | Quarantined
 class PoolOptions:
     """How many workers (a maximum of None is what the cluster has), what each takes, and when one counts as hung.
 
-    `timeout` is for an image, `patience` for a storage that is away, in seconds.
+    `timeout` is for an image, `patience` for a storage that is away, in seconds. With `asks`, workers are asked for
+    that there is no room for yet, so that a cluster which can grow does.
     """
 
     minimum: int
@@ -30,3 +31,4 @@ class PoolOptions:
     demand: Demand
     timeout: float
     patience: float = 300.0
+    asks: bool = False

@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mimo_core.distributed.workers.draining import Draining
+from mimo_core.distributed.workers.growth import Growth
 from mimo_core.distributed.workers.handle import WorkerHandle
-from mimo_core.distributed.workers.isolation import after_death, after_hang, after_node_loss
+from mimo_core.distributed.workers.isolation import MAY_BE_OF_OTHERS, after_death, after_hang, after_node_loss
 from mimo_core.distributed.workers.left_out import LeftOut
 from mimo_core.distributed.workers.memory_kills import MemoryKills
 from mimo_core.distributed.workers.openings import Openings
@@ -23,21 +25,18 @@ from mimo_core.distributed.workers.scheduler import (
 from mimo_core.distributed.workers.shortage import Shortage
 from mimo_core.distributed.workers.stalls import Stalls, blame
 from mimo_core.distributed.workers.waits import Waits
-from mimo_core.distributed.workers.worker import SLOTS, WorkerInfo, WorkerSetup
+from mimo_core.distributed.workers.worker import WorkerInfo, WorkerSetup
 from mimo_core.errors import ErrorKind, SystemFailure
 from mimo_core.inference.progress import Snapshot
 from mimo_core.inference.task import Task, TaskResult
-from mimo_core.wording import first_line
+from mimo_core.wording import Notice, first_line
 
 POLL_SECONDS = 0.5
 _FIRST_TASK_SECONDS = 0.02
-_GROW_SECONDS = 2.0
 # A connection counts as lost at once, and after about 20 s it is known whether the node behind it is gone.
 UNREACHABLE_SECONDS = 60.0
 # So many deaths in a row with no image finished in between: no image is to blame, the workers cannot work.
 MAX_DEATHS_WITHOUT_PROGRESS = 12
-# Ends of workers of which an image may be the victim and not the cause.
-_MAY_BE_OF_OTHERS = (ErrorKind.CRASHED_WORKER, ErrorKind.OUT_OF_MEMORY)
 
 
 class WorkerPool:
@@ -60,12 +59,14 @@ class WorkerPool:
         self._scheduler = scheduler
         self._clock = clock
         self._workers: list[WorkerHandle] = []
-        self._queue = TaskQueue(iter(()))
+        self.queue = TaskQueue(iter(()))
+        """What nobody works on yet."""
         self._memory_kills = MemoryKills()
         self._deaths_without_progress = 0
-        self._last_growth = 0.0
+        self._growth = Growth(options)
         self._shortage = Shortage(clock())
         self._left_out = LeftOut()
+        self._draining = Draining(scheduler, say)
         self._waits = Waits(say)
         self._stalls = Stalls(options.timeout, options.patience, clock())
         self._failed_since_success = False
@@ -92,18 +93,18 @@ class WorkerPool:
         Raises:
             SystemFailure: workers cannot start or keep dying, or a task was lost with its node too often.
         """
-        self._queue = TaskQueue(tasks)
+        self.queue = TaskQueue(tasks)
         # For nothing no worker starts.
-        while not self._queue.wait_for_first():
+        while not self.queue.wait_for_first():
             self._scheduler.wait([], _FIRST_TASK_SECONDS)
             yield None
-        if not self._queue:
+        if not self.queue:
             return
         self._scheduler.prepare(self._options.demand)
         while True:
             self._start_workers()
             self._assign_tasks()
-            if not self._queue and not self._at_work:
+            if not self.queue and not self._at_work:
                 return
             yield from self._collect()
             yield from self._watch()
@@ -119,24 +120,22 @@ class WorkerPool:
 
     def _start_workers(self) -> None:
         now = self._clock()
-        if now - self._last_growth < _GROW_SECONDS and self._workers:
+        if not self._growth.is_due(now, self._workers):
             return
-        self._last_growth = now
+        for handle in self._growth.in_vain(self._workers, self.queue):
+            self._drop(handle)
         for handle in self._left_out.take_due(now, at_least_one=not self._workers):
             self._scheduler.kill(handle.worker)
-        alone = self._queue.only_last_tries
-        wanted = (1 if alone else self._options.minimum) - len(self._workers)
-        if self._queue and not alone and all(handle.host is not None for handle in self._workers):
-            room, most = self._scheduler.room(self._options.demand), self._options.maximum
-            wanted = max(wanted, room if most is None else min(room, most - len(self._workers)))
+        wanted = self._growth.wanted(self._workers, self.queue, lambda: self._scheduler.room(self._options.demand))
         # Whether the others fare better shows soon; until then more of them only fail alike.
         if self._failed_since_success and self._workers:
             return
         if wanted > 0:
-            self._shortage.short = self._scheduler.room(self._options.demand) < wanted
-            for _ in range(wanted):
+            room = self._scheduler.room(self._options.demand)
+            self._shortage.short = room < 1
+            for number in range(wanted):
                 started = self._scheduler.start(self._options.demand, self._setup, self._networks)
-                self._workers.append(WorkerHandle.of(started))
+                self._workers.append(WorkerHandle.of(started, waits=number >= room))
 
     @property
     def _at_work(self) -> bool:
@@ -144,29 +143,30 @@ class WorkerPool:
 
     def _assign_tasks(self) -> None:
         for handle in sorted(self._workers, key=lambda one: len(one.tasks)):
-            while handle.info is not None and len(handle.tasks) < SLOTS and not handle.has_suspect:
+            while handle.takes_more:
                 task = self._next_task(handle)
                 if task is None:
                     break
                 handle.tasks[handle.worker.process(task)] = task
         # What is tried for the last time has all that the others would take.
-        idle = [one for one in self._workers if not one.tasks]
-        if not self._queue or (self._queue.only_last_tries and not self._at_work and len(idle) > 1):
-            for handle in idle if not self._queue else idle[1:]:
+        idle = sorted((one for one in self._workers if not one.tasks), key=lambda one: one.info is None)
+        if not self.queue or (self.queue.only_last_tries and not self._at_work and len(idle) > 1):
+            for handle in idle if not self.queue else idle[1:]:
                 self._release(handle)
 
     def _next_task(self, handle: WorkerHandle) -> Task | None:
-        if self._queue.has_suspects and not handle.tasks:
-            return self._queue.next_suspect()
-        if self._queue.has_suspects and handle is self._reserved_for_suspects():
+        if self.queue.has_suspects and not handle.tasks:
+            return self.queue.next_suspect()
+        if self.queue.has_suspects and handle is self._reserved_for_suspects():
             return None
-        if self._queue.only_last_tries:
-            return self._queue.next_last_try() if len(self._workers) == 1 and not self._at_work else None
-        return self._queue.next()
+        if self.queue.only_last_tries:
+            return self.queue.next_last_try() if len(self._workers) == 1 and not self._at_work else None
+        return self.queue.next()
 
     def _reserved_for_suspects(self) -> WorkerHandle | None:
         """Return the worker that takes no new tasks while suspects wait for one that is empty."""
-        return next((one for one in self._workers if one.info is not None and not one.has_suspect), None)
+        usable = (one for one in self._workers if one.info is not None and not one.leaving)
+        return next((one for one in usable if not one.has_suspect), None)
 
     # Answers
 
@@ -207,6 +207,8 @@ class WorkerPool:
             self._stalls.progress(handle.progressed)
             del handle.tasks[call]
             handle.reported += len(result.records)
+            if result.left is not None:
+                self.queue.add(result.left)
             yield result
         elif result.failure[0] is ErrorKind.DEVICE:
             # The session is dead, so the worker is of no more use; an image may be to blame, as for a death.
@@ -230,12 +232,13 @@ class WorkerPool:
     def _leave_out(self, handle: WorkerHandle, what: str, failure: SystemFailure) -> None:
         """Go on without a worker for a while where others work: a node without credentials, a broken die."""
         # One whose process does not run yet may still work, unless it waits for the place of this one.
-        if all(one.host is None and self._shortage.short for one in self._workers if one is not handle):
+        if all(one.host is None and one.waits for one in self._workers if one is not handle):
             raise SystemFailure(failure.kind, f"{failure} ({handle.where})")
         self._workers.remove(handle)
         self._failed_since_success = True
         seconds = self._left_out.add(handle, self._clock())
-        self._say(f"a worker {handle.where} {what}: {failure}; it is left out for {seconds:g} s{handle.tasks_go_on}")
+        out = f"it is left out for {seconds:g} s{handle.tasks_go_on}"
+        self._say(handle.notice(f"a worker {handle.where} {what}: {failure}; {out}"))
         self._queue_unblamed(handle, failure)
 
     def _on_snapshot(self, handle: WorkerHandle, snapshot: Snapshot) -> None:
@@ -288,7 +291,7 @@ class WorkerPool:
             )
         for_memory = self._killed_for_memory(handle, error)
         what = "was killed for want of memory" if for_memory else "died"
-        self._say(f"a worker {what} {handle.place}; its images are tried again")
+        self._say(handle.notice(f"a worker {what} {handle.place}; its images are tried again"))
         kind = ErrorKind.OUT_OF_MEMORY if for_memory else ErrorKind.CRASHED_WORKER
         for task in handle.tasks.values():
             in_flight = frozenset(one.row for one in handle.snapshot.in_flight if one.shard == task.shard)
@@ -296,7 +299,7 @@ class WorkerPool:
 
     def _give_tasks_to_others(self, handle: WorkerHandle, error: Exception | None) -> None:
         """Retry the tasks of a worker that was lost with its node."""
-        self._say(f"a worker was lost with its node ({handle.place}){handle.tasks_go_on}")
+        self._say(handle.notice(f"a worker was lost with its node ({handle.place}){handle.tasks_go_on}"))
         self._queue_unblamed(handle, error)
 
     def _queue_unblamed(self, handle: WorkerHandle, error: Exception | None) -> None:
@@ -309,19 +312,19 @@ class WorkerPool:
                     error.kind if isinstance(error, SystemFailure) else ErrorKind.DEVICE,
                     f"shard {task.shard} was given to worker after worker, and none finished it; giving up{reason}",
                 )
-            self._queue.add(retry)
+            self.queue.add(retry)
 
     def _killed_for_memory(self, handle: WorkerHandle, error: WorkerDiedError | SystemFailure) -> bool:
         here = handle.host == platform.node() and self._memory_kills.happened()
         return isinstance(error, WorkerDiedError) and (error.for_memory or here)
 
     def _retry(self, task: Task, retries: list[Task] | None, kind: ErrorKind) -> Iterator[Quarantined]:
-        if retries is None and kind in _MAY_BE_OF_OTHERS and not task.last:
-            self._queue.add_last(task)
+        if retries is None and kind in MAY_BE_OF_OTHERS and not task.last:
+            self.queue.add_last(task)
         elif retries is None:
             yield Quarantined(task, kind)
         for one in retries or ():
-            self._queue.add(one)
+            self.queue.add(one)
 
     def _release(self, handle: WorkerHandle) -> None:
         if handle.info is None or handle.unreachable_since is not None or handle.lost_calls:
@@ -352,6 +355,8 @@ class WorkerPool:
                 self._leave_out(handle, "cannot use the storage", SystemFailure(ErrorKind.STORAGE, reason))
             else:
                 yield from self._replace_if_hung(handle, now)
+        for handle in self._draining.take_idle(self._workers, now):
+            self._drop(handle)
         self._waits.tell(self._workers)
         self._report_shortage(now)
 
@@ -363,7 +368,7 @@ class WorkerPool:
             self._leave_out(handle, "cannot start", SystemFailure(ErrorKind.DEVICE, self._openings.reason))
         else:
             self._openings.require_hope(handle)
-            self._say(f"a worker {handle.where} is replaced: {self._openings.reason}")
+            self._say(handle.notice(f"a worker {handle.where} is replaced: {self._openings.reason}"))
             self._drop(handle)
 
     def _replace_if_hung(self, handle: WorkerHandle, now: float) -> Iterator[Event]:
@@ -377,7 +382,8 @@ class WorkerPool:
         self._stalls.judge(stuck, now)
         names = ", ".join(one.key for one in stuck[:3]) or "nothing it would tell"
         seconds = min((one.seconds for one in stuck), default=self._options.timeout)
-        self._say(f"a worker made no progress for {seconds:.0f} s on {names}; it is replaced")
+        shard = stuck[0].shard if stuck else None
+        self._say(handle.notice(f"a worker made no progress for {seconds:.0f} s on {names}; it is replaced", shard))
         self._drop(handle)
         for task in handle.tasks.values():
             theirs = [one for one in stuck if one.shard == task.shard]
@@ -390,5 +396,5 @@ class WorkerPool:
     def _report_shortage(self, now: float) -> None:
         # One whose process runs has what it needs and opens its session.
         placed = any(handle.host is not None for handle in self._workers)
-        if not placed and self._queue and self._shortage.is_to_be_told(now):
-            self._say(self._scheduler.describe_shortage(self._options.demand))
+        if not placed and self.queue and self._shortage.is_to_be_told(now):
+            self._say(Notice(self._scheduler.describe_shortage(self._options.demand)))

@@ -1,7 +1,7 @@
 """The tasks that nobody works on: new ones, retries, suspects that need a worker to themselves, and last tries."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import replace
 
 from mimo_core.inference.task import Task
@@ -20,6 +20,8 @@ class TaskQueue:
         self._retries: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._last_tries: deque[Task] = deque()
+        self.again = 0
+        """Tasks that were given back to be tried again."""
 
     def __bool__(self) -> bool:
         """Whether there are tasks left, or may come."""
@@ -35,12 +37,20 @@ class TaskQueue:
         """Whether nothing is left but what must have all workers' resources to itself."""
         return bool(self._last_tries and self._exhausted and not self._retries and not self._suspects)
 
+    @property
+    def waiting(self) -> int:
+        """Tasks that are known to wait for a worker; there may be more."""
+        fresh = len(self._fresh) if isinstance(self._fresh, Sized) else 0
+        return fresh + len(self._retries) + len(self._suspects) + len(self._last_tries)
+
     def add(self, task: Task) -> None:
         """Take a task that is to be tried again."""
+        self.again += 1
         (self._suspects if task.suspect else self._retries).append(task)
 
     def add_last(self, task: Task) -> None:
         """Take a task that is tried once more when all others are done."""
+        self.again += 1
         self._last_tries.append(replace(task, last=True))
 
     def wait_for_first(self) -> bool:

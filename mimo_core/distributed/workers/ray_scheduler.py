@@ -18,6 +18,7 @@ from ray.exceptions import (
 )
 
 from mimo_core.distributed.ray_errors import why_unfit
+from mimo_core.distributed.ray_private import draining_nodes
 from mimo_core.distributed.resources import Demand, describe_shortage, free_slots
 from mimo_core.distributed.workers.scheduler import (
     Call,
@@ -52,6 +53,10 @@ class RayWorker:
         """See `Worker`."""
         return self.actor.process.remote(task)
 
+    def hand_back(self) -> Call:
+        """See `Worker`."""
+        return self.actor.hand_back.remote()
+
     def snapshot(self) -> Call:
         """See `Worker`."""
         return self.actor.snapshot.remote()
@@ -67,6 +72,7 @@ class RayScheduler:
     def __init__(self, *, keeps: bool = False) -> None:
         self._keeps = keeps
         self._idle: list[tuple[Demand, RayWorker]] = []
+        self._started = 0
 
     def start(self, demand: Demand, setup: WorkerSetup, networks: tuple[Any, ...]) -> Started:
         """See `Scheduler`."""
@@ -74,7 +80,12 @@ class RayScheduler:
             if _suffices(taken, demand):
                 del self._idle[place]
                 return Started(worker, taken, worker.actor.assign.remote(setup, *networks))
-        actor = WorkerActor.options(**demand.options()).remote(setup, *networks)  # type: ignore[attr-defined]
+        self._started += 1
+        # What `ray list actors` and the dashboard show.
+        name = f"mimo:{setup.store.name}:worker-{self._started}"
+        actor = WorkerActor.options(name=name, **demand.options()).remote(  # type: ignore[attr-defined]
+            setup, *networks
+        )
         worker = RayWorker(actor)
         return Started(worker, demand, worker.ready())
 
@@ -132,6 +143,10 @@ class RayScheduler:
         """See `Scheduler`."""
         assert isinstance(worker, RayWorker)
         ray.kill(worker.actor)
+
+    def draining(self) -> frozenset[str]:
+        """See `Scheduler`."""
+        return draining_nodes()
 
     def describe_shortage(self, demand: Demand) -> str:
         """See `Scheduler`."""

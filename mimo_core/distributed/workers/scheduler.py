@@ -54,6 +54,9 @@ class Worker(Protocol):
     def process(self, task: Task) -> Call:
         """Give it a task; the answer is a `TaskResult`."""
 
+    def hand_back(self) -> Call:
+        """Let it begin no more images; its tasks come back as soon as those under way are finished."""
+
     def snapshot(self) -> Call:
         """Ask for the `Snapshot` of what it is doing."""
 
@@ -104,6 +107,9 @@ class Scheduler(Protocol):
 
     def has_node(self, node: str) -> bool:
         """Return whether the node of this identity is alive."""
+
+    def draining(self) -> frozenset[str]:
+        """Return the identities of the nodes that are about to go away."""
 
     def describe_shortage(self, demand: Demand) -> str:
         """Say what a worker waits for and what there is of it."""

@@ -13,7 +13,7 @@ class Shortage:
         self._since = now
         self._told: float | None = None
         self.short = False
-        """Whether the cluster had too little room when a worker was last asked for."""
+        """Whether the cluster had no room when a worker was last asked for."""
 
     def begin(self, now: float) -> None:
         """Note that there is no worker from now on."""

@@ -34,7 +34,7 @@ class Waits:
         for place, handle in waited.items():
             if place not in self._told and place != outages.waited_for():
                 self._told.add(place)
-                self._say(f"a worker {handle.place} waits for {place}, which does not answer")
+                self._say(handle.notice(f"a worker {handle.place} waits for {place}, which does not answer"))
         for place in self._told - waited.keys():
             self._told.remove(place)
             self._say(f"no worker waits for {place} any more")

@@ -176,6 +176,12 @@ class WorkerActor:
         return self._pipeline.submit(task).result()
 
     @ray.method(concurrency_group="control")
+    def hand_back(self) -> None:
+        """Begin no more images; the tasks come back with the records that they have then."""
+        assert self._pipeline is not None
+        self._pipeline.hand_back()
+
+    @ray.method(concurrency_group="control")
     def snapshot(self) -> Snapshot:
         """Return what the worker is doing; answered at any time."""
         assert self._pipeline is not None
