@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from mimo_core.datasets.left_aside import describe
 from mimo_core.images.scales import FULL
@@ -188,13 +189,34 @@ def speed_section(runs: Sequence[RunData], pace: Pace | None) -> Section | None:
 
 
 def with_failures(runs: Sequence[RunData], sections: Sequence[Section | None]) -> list[Section]:
-    """Return the sections with that of the failures: before all others where images failed, else after the scores."""
-    known = [section for section in sections if section is not None]
+    """Return the sections with those of suspects and failures.
+
+    Suspects come first, failures before all others where images failed, else after the scores.
+    """
+    known = [section for section in (suspects_section(runs), *sections) if section is not None]
     failures = failures_section(runs)
     if failures is None:
         return known
-    place = 0 if any(run.status.statistics.failed for run in runs) else 1
+    place = int(known[0].name == "suspects") + (not any(run.status.statistics.failed for run in runs))
     return [*known[:place], failures, *known[place:]]
+
+
+def suspects_section(runs: Sequence[RunData]) -> Section | None:
+    """Return the section of the images that the guard names, None where there are none."""
+    told: list[Failures] = []
+    for run in runs:
+        statistics = run.status.statistics
+        if not statistics.suspects:
+            continue
+        columns = zip(run.texts("key"), run.texts("suspect"), strict=True)
+        examples = tuple(islice(((str(key), what) for key, what in columns if what is not None), _EXAMPLES))
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        told.append(Failures(f"{prefix}suspect", True, statistics.suspects, statistics.images, examples))
+    if not told:
+        return None
+    number = sum(one.count for one in told)
+    text = f"{count(number, 'image')} changed as restorations do not. Look at {'it' if number == 1 else 'them'}:"
+    return Section("suspects", "Suspects", text, failures=tuple(told))
 
 
 def failures_section(runs: Sequence[RunData]) -> Section | None:
