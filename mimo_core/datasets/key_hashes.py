@@ -1,6 +1,7 @@
 """Which of very many keys are equal, in a few bytes of memory for each."""
 
 from array import array
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
@@ -18,12 +19,16 @@ class KeyHashes:
 
     @staticmethod
     def hash(key: str) -> int:
-        """Return the hash that is kept of a key."""
-        return int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+        """Return the hash that is kept of a key: Python's own, which is another one in another process."""
+        return hash(key) & 0xFFFF_FFFF_FFFF_FFFF
 
     def add(self, key: str) -> None:
         """Keep the hash of one more key."""
         self._hashes.append(self.hash(key))
+
+    def add_all(self, keys: Sequence[str]) -> None:
+        """Keep the hashes of more keys."""
+        self._hashes.frombytes(np.fromiter(map(hash, keys), np.int64, len(keys)).tobytes())
 
     def __len__(self) -> int:
         """Return how many keys were added."""

@@ -28,7 +28,7 @@ def is_leftover(key: str) -> bool:
 
 def is_image_name(key: str) -> bool:
     """Return whether a file is an image by its name, and no leftover."""
-    return extension(key.rpartition("/")[2]).lower() in IMAGE_EXTENSIONS and not is_leftover(key)
+    return extension(key).lower() in IMAGE_EXTENSIONS and not is_leftover(key)
 
 
 class LeftAside:
@@ -41,7 +41,7 @@ class LeftAside:
         """Count one more file; leftovers are not worth a word."""
         if is_leftover(key):
             return
-        kind = extension(key.rpartition("/")[2]).lower() or _NONE
+        kind = extension(key).lower() or _NONE
         self.counted[kind if kind in self.counted or len(self.counted) < _MOST_KINDS else _OTHERS] += 1
 
 

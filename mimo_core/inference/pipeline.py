@@ -24,7 +24,7 @@ from mimo_core.inference.stages import Stages
 from mimo_core.inference.task import Task, TaskResult
 from mimo_core.metrics.definitions import need_values
 from mimo_core.metrics.scorer import open_scorer
-from mimo_core.runs.plan import PlanRow, read_shard
+from mimo_core.runs.plan import COMMIT, DamagedPlanError, PlanRow, ShardReader, read_plan
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record
 from mimo_core.storage import Store
@@ -151,6 +151,7 @@ class Pipeline:
             decoded: where decoded images are kept that may be wanted again.
         """
         self._output = output
+        self._shards: ShardReader | None = None
         self._recipe = recipe
         self._board = ProgressBoard()
         self._clock = BusyClock()
@@ -227,13 +228,23 @@ class Pipeline:
         """Read the rows of a task from the plan; where that fails, the task fails and has none."""
         task = running.task
         try:
-            rows = read_shard(self._output, task.shard)
+            rows = self._plan_reader().shard(task.shard)
             return [(index, rows[index]) for index in task.rows]
         except (SystemFailure, ImageError) as error:
             running.fail(error.kind, f"shard {task.shard} of the plan cannot be read: {error}")
+        except UsageError as error:
+            running.fail(ErrorKind.INTERNAL, f"shard {task.shard} of the plan cannot be read: {error}")
         except IndexError:
             running.fail(ErrorKind.INTERNAL, f"shard {task.shard} has {len(rows)} rows, no row {task.rows[-1]}")
         return []
+
+    def _plan_reader(self) -> ShardReader:
+        if self._shards is None:
+            plan = read_plan(self._output)
+            if plan is None:
+                raise DamagedPlanError(f"{self._output.show(COMMIT)} is gone")
+            self._shards = ShardReader(plan)
+        return self._shards
 
     def _load(self, ticket: int, task: Task, index: int, row: PlanRow) -> Loaded:
         loaded = self._stages.load(task, index, row)

@@ -11,7 +11,7 @@ from mimo_core.errors import ErrorKind, ImageError, SystemFailure, UsageError
 from mimo_core.runs.feature_parts import read_features
 from mimo_core.runs.folder import RunFolder, RunManifest
 from mimo_core.runs.lease import EXPIRY_SECONDS, holder_is_dead_here, read_lease
-from mimo_core.runs.plan import Plan, PlanRow, read_plan
+from mimo_core.runs.plan import Plan, PlanRow, ShardReader, read_plan
 from mimo_core.runs.record import Record
 from mimo_core.runs.records import part_numbers, read_part
 from mimo_core.runs.statistics import Statistics
@@ -117,13 +117,14 @@ def verify_run(folder: RunFolder, tally: Verification) -> Iterator[Defect | None
     beyond = sorted(number for number in done if number >= plan.num_shards)
     with ThreadPoolExecutor(_THREADS) as pool:
         saves = manifest.recipe.saves_images
+        shards = ShardReader(plan)
         for number in range(plan.num_shards):
             if number not in done:
                 size = plan.size_of(number)
                 tally.images += size
                 tally.unrecorded += size
                 continue
-            rows = plan.shard(number)
+            rows = shards.shard(number)
             tally.images += len(rows)
             for defect in chain(
                 _shard_defects(folder.store, number, rows, pool, tally, saves), _features_defects(folder, number)

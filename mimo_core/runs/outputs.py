@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mimo_core.errors import UsageError
-from mimo_core.images.extensions import RAW_EXTENSIONS
+from mimo_core.images.extensions import IMAGE_EXTENSIONS, RAW_EXTENSIONS
 from mimo_core.storage.names import extension
 
 FOLDER = "images"
@@ -56,8 +56,6 @@ class OutputNames:
         The format `same` keeps the key, and adds `.png` to what is read and never written: `a.gif` gives
         `images/a.gif.png`.
         """
-        from mimo_core.images.extensions import IMAGE_EXTENSIONS
-
         if not self.changes(key):
             return f"{FOLDER}/{key}"
         if not self.settles:

@@ -3,12 +3,14 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import groupby, islice
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,18 +25,26 @@ from mimo_core.runs.plan import (
     PLAN_VERSION,
     SHARD_SCHEMA,
     Plan,
+    PlanFile,
     PlanRow,
-    read_ahead,
+    ahead,
+    read_file,
     read_plan,
-    read_shard,
     remove_shards,
-    shard_name,
+    rows_of,
 )
-from mimo_core.storage import Store, check_key, redact
+from mimo_core.storage import Store, check_key, check_keys, redact
 
 MAX_SHARD_SIZE = 1_000_000
 
+# As many shards go into one file as have so many rows, and at least one.
+_FILE_ROWS = 4096
 _THREADS = 16
+
+# The columns that may hold a secret.
+_ADDRESSES = ("source", "reference", "restored")
+
+Columns = dict[str, list[Any]]
 
 
 def write_plan(
@@ -44,12 +54,11 @@ def write_plan(
     shard_size: int = 64,
     output_format: str = "same",
     aside: LeftAside | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Plan:
-    """Write the plan of a new run, streaming: memory holds some shards and 8 to 16 bytes for every image.
+    """Write the plan of a new run, streaming: memory holds some files of it and 8 to 16 bytes for every image.
 
-    `plan.json` is written last and is the commit; what an interrupted planning left behind is removed first.
-    `progress` is told the number of images planned so far, now and then; `aside` is what the listing counts meanwhile.
+    `plan.json` is written last and is the commit; what an interrupted planning left behind is removed first. `aside` is
+    what the listing counts meanwhile.
 
     Raises:
         UsageError: no entries; duplicate keys; two keys that would write the same output under any name; or a plan is
@@ -59,7 +68,7 @@ def write_plan(
         raise UsageError(f"{store.show(COMMIT)} exists: a plan is written once")
     remove_shards(store)
     start = Plan(store, 0, 0, 0, _checked(shard_size), output_format, "", False, "")
-    writer = _Writer(start, OutputNames(output_format), progress)
+    writer = _Writer(start, OutputNames(output_format))
     writer.write(entries)
     if writer.images == 0:
         raise UsageError("the image list is empty")
@@ -71,7 +80,6 @@ def extend(
     entries: Iterable[ImageEntry],
     *,
     aside: LeftAside | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> tuple[Plan, int]:
     """Append the entries whose keys the plan does not have, as new shards; returns the new plan and their number.
 
@@ -83,7 +91,7 @@ def extend(
     store = plan.store
     remove_shards(store, plan.num_shards)
     keys, outputs = _taken(plan)
-    writer = _Writer(plan, OutputNames(plan.format), progress, outputs)
+    writer = _Writer(plan, OutputNames(plan.format), outputs)
     writer.write(entry for entry in entries if entry.key not in keys)
     return (writer.commit(aside), writer.images) if writer.images else (plan, 0)
 
@@ -127,15 +135,15 @@ def try_plan(entries: Iterable[ImageEntry], *, output_format: str, plan: Plan | 
         if plan is None:
             write_plan(store, entries, output_format=output_format)
             return
-        for number, rows in enumerate(read_ahead(plan.store, range(plan.num_shards), _THREADS)):
-            write_shard(store, number, rows)
+        for file, rows in _with_rows(plan.store, plan.all_files()):
+            write_file(store, file, columns_of(rows))
         extend(replace(plan, store=store), entries)
 
 
 def _taken(plan: Plan) -> tuple[KeySet, KeyHashes]:
     """Return the keys and the outputs of a plan."""
     keys, outputs = KeySet(), KeyHashes()
-    for rows in read_ahead(plan.store, range(plan.num_shards), _THREADS):
+    for _, rows in _with_rows(plan.store, plan.all_files()):
         for row in rows:
             keys.add(row.key)
             outputs.add(row.output)
@@ -143,23 +151,26 @@ def _taken(plan: Plan) -> tuple[KeySet, KeyHashes]:
     return keys, outputs
 
 
-class _Writer:
-    """Streams entries into numbered shards behind those of a plan, settles the names of outputs, and commits."""
+def _with_rows(store: Store, files: Iterable[PlanFile]) -> Iterator[tuple[PlanFile, list[PlanRow]]]:
+    """Yield files of a plan with their rows, some read ahead. Errors as `read_file`."""
+    chosen = list(files)
+    tables = ahead(lambda number: read_file(store, chosen[number]), range(len(chosen)), _THREADS)
+    for file, table in zip(chosen, tables, strict=True):
+        yield file, rows_of(table, store.show(file.name))
 
-    def __init__(
-        self,
-        plan: Plan,
-        names: OutputNames,
-        progress: Callable[[int], None] | None,
-        taken: KeyHashes | None = None,
-    ) -> None:
+
+class _Writer:
+    """Streams entries into files behind those of a plan, settles the names of outputs, and commits."""
+
+    def __init__(self, plan: Plan, names: OutputNames, taken: KeyHashes | None = None) -> None:
         self._plan = plan
         self._names = names
-        self._progress = progress
         self._keys = KeyHashes()
         # Only outputs with changed extensions may meet; others are as distinct as their keys.
         self._outputs = KeyHashes()
         self._taken = taken
+        self._shards_of_a_file = max(1, _FILE_ROWS // plan.shard_size)
+        self._files: list[PlanFile] = []
         self._digests: list[bytes] = []
         self._bytes = 0
         self._references = plan.references
@@ -167,44 +178,59 @@ class _Writer:
         self.images = 0
 
     def write(self, entries: Iterable[ImageEntry]) -> None:
-        """Write all shards; several at a time, and no more of them in memory than that."""
-        rows = self._rows(entries)
-        number = self._plan.num_shards
+        """Write all files; several at a time, and no more of them in memory than that."""
+        left = iter(entries)
+        size = self._plan.shard_size
+        first = self._plan.num_shards
         with ThreadPoolExecutor(_THREADS) as pool:
-            pending: list[Future[bytes]] = []
-            while shard := list(islice(rows, self._plan.shard_size)):
+            pending: deque[Future[object]] = deque()
+            while some := list(islice(left, self._shards_of_a_file * size)):
                 if len(pending) == 2 * _THREADS:
-                    self._digests.append(pending.pop(0).result())
-                pending.append(pool.submit(write_shard, self._plan.store, number, shard))
-                number += 1
-                if self._progress is not None:
-                    self._progress(self.images)
-            self._digests += [future.result() for future in pending]
+                    pending.popleft().result()
+                file = PlanFile(first, -(-len(some) // size))
+                # Here, and only waiting for storage elsewhere: threads that compute would hinder the listing.
+                data = encode(self._columns(some))
+                self._signed = self._signed or data.private
+                self._files.append(file)
+                self._digests.append(data.digest)
+                pending.append(pool.submit(self._plan.store.write, file.name, data.content, private=data.private))
+                first += file.shards
+            for future in pending:
+                future.result()
         self._refuse_duplicate_keys()
         self._settle_outputs()
 
-    def _rows(self, entries: Iterable[ImageEntry]) -> Iterator[PlanRow]:
-        for entry in entries:
-            check_key(entry.key)
-            output = self._names.preferred(entry.key)
-            self._keys.add(entry.key)
-            if self._names.may_meet(output):
-                self._outputs.add(output)
-            self.images += 1
-            self._bytes += entry.size or 0
-            self._references = self._references or entry.reference is not None
-            row = PlanRow(entry.key, entry.source, entry.reference, output, entry.size, entry.version, entry.restored)
-            self._signed = self._signed or row.plain is not row
-            yield row
+    def _columns(self, entries: list[ImageEntry]) -> Columns:
+        """Return the rows of these entries by columns, and note what all of them together must not have."""
+        keys = [entry.key for entry in entries]
+        check_keys(keys)
+        outputs = [self._names.preferred(key) for key in keys]
+        references = [entry.reference for entry in entries]
+        sizes = [entry.size for entry in entries]
+        self._keys.add_all(keys)
+        self._outputs.add_all([output for output in outputs if self._names.may_meet(output)])
+        self.images += len(entries)
+        self._bytes += sum(size or 0 for size in sizes)
+        self._references = self._references or any(reference is not None for reference in references)
+        return {
+            "key": keys,
+            "source": [entry.source for entry in entries],
+            "reference": references,
+            "output": outputs,
+            "size": sizes,
+            "version": [entry.version for entry in entries],
+            "restored": [entry.restored for entry in entries],
+        }
 
     def commit(self, aside: LeftAside | None) -> Plan:
         """Write `plan.json`, which makes the new shards part of the plan."""
-        digest = self._plan.digest
-        for shard in self._digests:
-            digest = hashlib.sha256(digest.encode() + shard).hexdigest()
+        digest, size = self._plan.digest, self._plan.shard_size
+        for one in self._digests:
+            # Batches end with their shard.
+            digest = hashlib.sha256(f"{digest} {size} ".encode() + one).hexdigest()
         plan = replace(
             self._plan,
-            num_shards=self._plan.num_shards + len(self._digests),
+            num_shards=self._plan.num_shards + sum(file.shards for file in self._files),
             num_images=self._plan.num_images + self.images,
             bytes=self._plan.bytes + self._bytes,
             digest=digest,
@@ -212,6 +238,7 @@ class _Writer:
             signed=self._signed,
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             sizes=self._sizes(),
+            files=(*self._plan.files, *_runs([file.shards for file in self._files])),
             aside=dict(aside.counted) if aside is not None else self._plan.aside,
         )
         document = {name: value for name, value in vars(plan).items() if name != "store"}
@@ -225,16 +252,12 @@ class _Writer:
         added = ((full, self._plan.shard_size), (1, rest))
         return (*self._plan.sizes, *((shards, rows) for shards, rows in added if shards and rows))
 
-    def _new_shards(self) -> Iterator[tuple[int, list[PlanRow]]]:
-        numbers = range(self._plan.num_shards, self._plan.num_shards + len(self._digests))
-        return zip(numbers, read_ahead(self._plan.store, numbers, _THREADS), strict=True)
-
     def _refuse_duplicate_keys(self) -> None:
         suspects = self._keys.repeated()
         if not suspects:
             return
         seen: dict[str, str] = {}
-        for _, rows in self._new_shards():
+        for _, rows in _with_rows(self._plan.store, self._files):
             for row in rows:
                 if KeyHashes.hash(row.key) not in suspects:
                     continue
@@ -251,40 +274,38 @@ class _Writer:
         if not suspects:
             return
         old = self._earlier_outputs(suspects)
-        wanted: dict[str, list[tuple[int, PlanRow]]] = {}
-        for number, rows in self._new_shards():
+        wanted: dict[str, list[tuple[PlanFile, PlanRow]]] = {}
+        for file, rows in _with_rows(self._plan.store, self._files):
             for row in rows:
                 if KeyHashes.hash(row.output) in suspects:
-                    wanted.setdefault(row.output, []).append((number, row))
-        renamed: dict[int, dict[str, str]] = {}
+                    wanted.setdefault(row.output, []).append((file, row))
+        renamed: dict[PlanFile, dict[str, str]] = {}
         for output, claims in wanted.items():
             if len(claims) == 1 and output not in old:
                 continue
             if not self._names.settles:
                 raise _same_output(claims[0][1].key, old.get(output) or claims[1][1].key, output)
-            for number, row in claims:
+            for file, row in claims:
                 if output in old or self._names.changes(row.key):
-                    renamed.setdefault(number, {})[row.key] = self._names.distinct(row.key)
+                    renamed.setdefault(file, {})[row.key] = self._names.distinct(row.key)
         self._refuse_meeting(renamed)
-        for number, outputs in renamed.items():
-            rows = [
-                replace(row, output=outputs.get(row.key, row.output)) for row in read_shard(self._plan.store, number)
-            ]
-            self._digests[number - self._plan.num_shards] = write_shard(self._plan.store, number, rows)
+        for file, rows in _with_rows(self._plan.store, renamed):
+            outputs = renamed[file]
+            moved = [replace(row, output=outputs.get(row.key, row.output)) for row in rows]
+            self._digests[self._files.index(file)] = write_file(self._plan.store, file, columns_of(moved))
 
     def _earlier_outputs(self, suspects: frozenset[int]) -> dict[str, str]:
         if self._taken is None:
             return {}
-        old = read_ahead(self._plan.store, range(self._plan.num_shards), _THREADS)
-        return {row.output: row.key for rows in old for row in rows if KeyHashes.hash(row.output) in suspects}
+        return {row.output: row.key for row in self._plan.rows() if KeyHashes.hash(row.output) in suspects}
 
-    def _refuse_meeting(self, renamed: dict[int, dict[str, str]]) -> None:
+    def _refuse_meeting(self, renamed: dict[PlanFile, dict[str, str]]) -> None:
         new_names = {output: key for outputs in renamed.values() for key, output in outputs.items()}
         moved = {key for outputs in renamed.values() for key in outputs}
         hashes = frozenset(KeyHashes.hash(output) for output in new_names)
-        everywhere = range(self._plan.num_shards + len(self._digests))
-        numbers = everywhere if self._outputs.intersects(hashes, self._taken) else range(0)
-        for rows in read_ahead(self._plan.store, numbers, _THREADS):
+        everywhere = (*self._plan.all_files(), *self._files)
+        files = everywhere if self._outputs.intersects(hashes, self._taken) else ()
+        for _, rows in _with_rows(self._plan.store, files):
             for row in rows:
                 if row.output in new_names and row.key not in moved:
                     raise _same_output(new_names[row.output], row.key, row.output)
@@ -294,6 +315,11 @@ class _Writer:
                 if output in taken:
                     raise _same_output(taken[output], key, output)
                 taken[output] = key
+
+
+def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield how often each number follows itself, with the number."""
+    return ((len(list(same)), number) for number, same in groupby(numbers))
 
 
 def _same_output(first: str, second: str, output: str) -> UsageError:
@@ -308,20 +334,35 @@ def _checked(shard_size: int) -> int:
     return shard_size
 
 
-def write_shard(store: Store, number: int, rows: list[PlanRow]) -> bytes:
-    """Write a shard, for its owner alone where it holds secrets; return the SHA-256 of its rows without these."""
-    columns = {name: [getattr(row, name) for row in rows] for name in SHARD_SCHEMA.names}
+@dataclass(frozen=True)
+class Encoded:
+    """A file of a plan: its bytes, whether they hold secrets, and the SHA-256 of its rows without these."""
+
+    content: bytes
+    private: bool
+    digest: bytes
+
+
+def columns_of(rows: list[PlanRow]) -> Columns:
+    """Return rows by columns."""
+    return {name: [getattr(row, name) for row in rows] for name in SHARD_SCHEMA.names}
+
+
+def encode(columns: Columns) -> Encoded:
+    """Return rows as a file of a plan."""
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=SHARD_SCHEMA), buffer, compression="zstd")
-    shown = [row.plain for row in rows]
-    private = any(one is not row for one, row in zip(shown, rows, strict=True))
-    store.write(shard_name(number), buffer.getvalue(), private=private)
-    lines = (
-        json.dumps([row.key, row.source, row.reference, row.output, row.size, row.version, *_given(row)])
-        for row in shown
+    # No column repeats itself, so that dictionaries and statistics would only cost.
+    pq.write_table(
+        pa.table(columns, schema=SHARD_SCHEMA), buffer, compression="zstd", use_dictionary=False, write_statistics=False
     )
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).digest()
+    shown = {name: [value and redact(value) for value in columns[name]] for name in _ADDRESSES}
+    private = any(shown[name] != columns[name] for name in _ADDRESSES)
+    digest = hashlib.sha256(json.dumps({**columns, **shown}).encode()).digest()
+    return Encoded(buffer.getvalue(), private, digest)
 
 
-def _given(row: PlanRow) -> tuple[str, ...]:
-    return () if row.restored is None else (row.restored,)
+def write_file(store: Store, file: PlanFile, columns: Columns) -> bytes:
+    """Write a file of a plan, for its owner alone where it holds secrets; return its rows' SHA-256 without these."""
+    encoded = encode(columns)
+    store.write(file.name, encoded.content, private=encoded.private)
+    return encoded.digest

@@ -6,10 +6,11 @@ OUTPUT/run.json becomes the new one; from then on the move of the plan to its pl
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from mimo_core.errors import UsageError
 from mimo_core.runs.folder import NAME, RunFolder, RunManifest
-from mimo_core.runs.plan import COMMIT, Plan, read_plan, shard_keys, shard_name
+from mimo_core.runs.plan import COMMIT, Plan, PlanFile, read_plan, shard_keys
 from mimo_core.storage import Store
 
 FOLDER = "replacement"
@@ -51,13 +52,13 @@ def finish_replacement(folder: RunFolder) -> Plan | None:
     if plan is None or manifest is None or manifest != folder.manifest():
         return None
 
-    def move(number: int) -> None:
-        name = shard_name(number)
-        folder.store.write(name, staged.store.read(name), private=plan.signed)
+    def move(file: PlanFile) -> None:
+        folder.store.write(file.name, staged.store.read(file.name), private=plan.signed)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for first in range(0, plan.num_shards, _AT_ONCE):
-            list(pool.map(move, range(first, min(first + _AT_ONCE, plan.num_shards))))
+        files = plan.all_files()
+        while some := list(islice(files, _AT_ONCE)):
+            list(pool.map(move, some))
     folder.store.write(COMMIT, staged.store.read(COMMIT))
     discard_replacement(folder)
     return read_plan(folder.store)

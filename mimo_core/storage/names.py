@@ -3,6 +3,7 @@
 import codecs
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
@@ -13,6 +14,11 @@ TEMPORARY = ".mimo-tmp"
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.\-]*)://")
 _DRIVE = re.compile(r"^[A-Za-z]:(/|$)")
+# What each key that `check_key` refuses holds, set between slashes, unless it is not Unicode; so do some that it takes.
+_IN_NO_KEY = ("\0", "\\", "//", "/./", "/../", f"/{TEMPORARY}/")
+_SUSPICIOUS = re.compile(r"^/[A-Za-z]:/", re.MULTILINE)
+# What nearly all keys are, told at a glance.
+_ORDINARY = re.compile(r"\w[\w .+()@=,-]*(/\w[\w .+()@=,-]*)*", re.ASCII)
 _URL_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s\"'<>]+")
 _SECRET_QUERY = re.compile(
     r"(^|[&;])(x-amz-|x-goog-|signature|sig=|se=|token|key|secret|password|awsaccesskeyid|credential|googleaccessid)",
@@ -111,6 +117,9 @@ def redact(url: str) -> str:
     Plain paths come back as they are. In schemes whose names may hold a `?` (s3, file, memory), a query string is taken
     away only where it holds something that looks like a credential.
     """
+    if "?" not in url and "@" not in url and "#" not in url:
+        # So are nearly all; very many are asked for.
+        return url
     match = _SCHEME.match(url)
     if match is None:
         return url
@@ -148,7 +157,18 @@ def check_key(key: str) -> str:
     return key
 
 
+def check_keys(keys: Sequence[str]) -> None:
+    """Check very many keys at once; errors as `check_key`, for the first that is none."""
+    text = "/" + "/\n/".join(keys) + "/"
+    suspicious = _SUSPICIOUS.search(text) is not None or any(part in text for part in _IN_NO_KEY)
+    if suspicious or not _is_unicode(text):
+        for key in keys:
+            check_key(key)
+
+
 def _fault_of_key(key: str) -> str:
+    if _ORDINARY.fullmatch(key):
+        return ""
     if not key:
         return "is empty"
     if "\0" in key:
@@ -246,6 +266,6 @@ def _is_unicode(text: str) -> bool:
 
 def extension(key: str) -> str:
     """Return the extension of a key's last segment with its dot, as it is written; empty where there is none."""
-    name = key.rpartition("/")[2]
-    stem, dot, end = name.rpartition(".")
-    return dot + end if stem.strip(".") else ""
+    start = key.rfind("/") + 1
+    dot = key.rfind(".", start)
+    return key[dot:] if dot > start and key[start:dot].strip(".") else ""

@@ -15,6 +15,7 @@ from mimo_core.storage.names import check_key, join_raw, locate, redact, split_b
 from mimo_core.storage.other import FsspecFolder, WebFolder
 
 Data = bytes | bytearray | memoryview
+_WEB = ("http", "https")
 
 
 class _Backend(Protocol):
@@ -37,7 +38,7 @@ def _backend(url: str, retries: Retries) -> _Backend:
         return LocalFolder(location.path, retries)
     if location.scheme == "s3":
         return S3Prefix(location.path, retries)
-    if location.scheme in ("http", "https"):
+    if location.scheme in _WEB:
         return WebFolder(location.path, retries)
     return FsspecFolder(location.scheme, location.path, retries)
 
@@ -58,6 +59,7 @@ class Store:
         location = locate(url)
         self.url: str = location.path if location.scheme == "file" else url.rstrip("/")
         self.is_local: bool = location.scheme == "file"
+        self._prefix = f"{self.url.rstrip('/')}/" if location.scheme not in _WEB and self.url.isascii() else None
         self._backend = _backend(self.url, self._retries)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -91,7 +93,8 @@ class Store:
 
     def url_of(self, name: str) -> str:
         """Return the absolute path or URL of a key or of a name that `list` gave, fit for `read_url` on any machine."""
-        return join_raw(self.url, name)
+        # As `join_raw` would, for the millions of names that a listing gives.
+        return self._prefix + name if self._prefix is not None and name.isascii() else join_raw(self.url, name)
 
     def read(self, key: str, *, max_bytes: int | None = None) -> bytes:
         """Return the bytes of a file.
@@ -255,7 +258,7 @@ def _single(url: str, retries: Retries | None) -> tuple[_Backend, str]:
         if not key:
             raise UsageError(f"{redact(url)} names a bucket, not a file")
         return S3Prefix(bucket, retries), key
-    if location.scheme in ("http", "https"):
+    if location.scheme in _WEB:
         return WebFolder(url, retries), ""
     folder, _, name = location.path.rpartition("/")
     return FsspecFolder(location.scheme, folder, retries), name

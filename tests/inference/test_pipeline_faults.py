@@ -160,7 +160,10 @@ def test_a_full_disk_stops_the_task_and_blames_no_image(tmp_path: Path, small_di
     assert {record.status for record in done} == {"restored"}
 
 
-def test_a_damaged_plan_fails_the_task_and_the_next_one_is_done(tmp_path: Path) -> None:
+def test_a_damaged_plan_fails_the_task_and_the_next_one_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimo_core.runs.plan_writer._FILE_ROWS", 1)
     for number in range(6):
         save(tmp_path / "in" / f"{number}.png", cut("blurred", "window.png", number, number))
     plan = plan_of(tmp_path / "in", tmp_path / "out", shard_size=2)

@@ -22,6 +22,12 @@ from mimo_core.storage import Store
 from mimo_core.storage.local import LocalFolder
 
 
+@pytest.fixture(autouse=True)
+def a_file_for_every_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that small plans have several files."""
+    monkeypatch.setattr("mimo_core.runs.plan_writer._FILE_ROWS", 1)
+
+
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mimo_core.errors import UsageError
-from mimo_core.storage import Store, check_key, info_url, is_key, is_local, join, redact, redact_text, safe_key
+from mimo_core.storage import (
+    Store,
+    check_key,
+    check_keys,
+    info_url,
+    is_key,
+    is_local,
+    join,
+    redact,
+    redact_text,
+    safe_key,
+)
 from mimo_core.storage import bucket as backend
 from mimo_core.storage.names import TEMPORARY, creates_exclusively, join_raw, locate, split_bucket
 
@@ -188,3 +199,36 @@ def test_what_is_listed_below_an_access_point_is_asked_of_it(bucket: str, monkey
     assert store.url_of(found.key) == f"s3://{bucket}/in/a b/x.png"
     assert info_url(store.url_of(found.key)) is not None
     assert asked == [("list_objects_v2", bucket, "in/", None), ("head_object", bucket, None, "in/a b/x.png")]
+
+
+def _refusal(check: Any, argument: Any) -> str | None:
+    try:
+        check(argument)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+PIECES = st.sampled_from(["", ".", "..", TEMPORARY, "a", "C:", "ü", "\ud800", "\n", "\0", "\\", "b.png", " ", "c:d"])
+
+
+@given(st.lists(st.lists(PIECES, max_size=4).map("/".join), max_size=6))
+def test_very_many_keys_are_checked_as_each_alone(keys: list[str]) -> None:
+    alone = next((text for key in keys if (text := _refusal(check_key, key)) is not None), None)
+    assert _refusal(check_keys, keys) == alone
+
+
+@given(st.lists(PIECES, max_size=4).map("/".join))
+def test_an_ordinary_key_is_one_by_every_rule(key: str) -> None:
+    parts = key.split("/")
+    faulty = any(part in ("", ".", "..", TEMPORARY) or set(part) & set("\0\\\ud800") for part in parts)
+    assert is_key(key) == (not faulty and parts[0] != "C:")
+
+
+@given(
+    st.sampled_from(["/in", "/", "/\xfc/x", "s3://bucket/p", "memory://p/", "https://h/p?sig=1"]),
+    PIECES.filter(str.isprintable),
+)
+def test_a_store_names_what_lies_in_it_as_names_are_joined(url: str, name: str) -> None:
+    store = Store(url)
+    assert store.url_of(name) == join_raw(store.url, name)
