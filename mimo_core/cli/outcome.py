@@ -35,6 +35,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
     table.add_row("model", escape(recipe.described(", ".join(outcome.devices))))
     if recipe.scales != FULL and (taken := statistics.scales_taken()):
         table.add_row("scales", taken)
+    if told := statistics.left_out_told():
+        table.add_row("left out", told)
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")
@@ -63,6 +65,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
             markup=False,
         )
     for kind, number in statistics.notes.items():
+        if kind == ErrorKind.LITTLE_TO_GAIN:
+            continue
         what = "left out" if recipe.evaluates else "restored but not scored"
         what = "scored across colour profiles" if kind == ErrorKind.REFERENCE_COLOURS else what
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
@@ -83,8 +87,10 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
 
 def _counts(statistics: Statistics) -> str:
     parts = [f"{statistics.restored} restored", f"{statistics.failed} failed"]
-    if statistics.skipped:
-        parts.append(f"{statistics.skipped} skipped")
+    if statistics.left_out:
+        parts.append(f"{statistics.left_out} left out")
+    if statistics.skipped > statistics.left_out:
+        parts.append(f"{statistics.skipped - statistics.left_out} skipped")
     if statistics.fallbacks:
         parts.append(f"{statistics.fallbacks} in smaller pieces for want of memory")
     return ", ".join(parts)
@@ -154,6 +160,6 @@ def _change(first: Mean, second: Mean, unit: str, digits: int) -> str:
 def _print_first_failures(console: Terminal, statistics: Statistics) -> None:
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
-    others = statistics.failed + statistics.skipped - len(statistics.first_failures)
+    others = statistics.amiss - len(statistics.first_failures)
     if others > 0:
         console.print(f"  ... and {others} more in the records")

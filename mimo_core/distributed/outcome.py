@@ -60,7 +60,7 @@ class Outcome:
 
     def tolerated(self, limit: str | None) -> bool:
         """Return whether no more images have failed or were left out than `--tolerate` allows; none without one."""
-        bad = self.statistics.failed + self.statistics.skipped
+        bad = self.statistics.amiss
         if limit is None:
             return bad == 0
         most, is_share = parse_max_failed(limit)

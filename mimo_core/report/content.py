@@ -115,8 +115,10 @@ def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile
 
 def _images_tile(statistics: Statistics) -> Tile:
     parts = [f"{statistics.failed:,} failed"] if statistics.failed else []
-    if statistics.skipped:
-        parts.append(f"{statistics.skipped:,} skipped")
+    if statistics.left_out:
+        parts.append(f"{statistics.left_out:,} left out")
+    if statistics.skipped > statistics.left_out:
+        parts.append(f"{statistics.skipped - statistics.left_out:,} skipped")
     detail = ", ".join(parts) or "none failed"
     return Tile("Images restored", f"{statistics.restored:,}", detail, not statistics.failed)
 
@@ -323,6 +325,8 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["left aside"] = describe(aside)
     if statistics.suspects:
         rows["suspect"] = f"{statistics.suspects:,} images changed as restorations do not"
+    if told := statistics.left_out_told():
+        rows["left out"] = told
     if statistics.lost:
         rows["not carried over"] = ", ".join(f"{what} ({number:,})" for what, number in statistics.lost.items())
     if statistics.retried:

@@ -263,8 +263,25 @@ class RestoreConfig(RunConfig):
         "photos restored",
         "'scans/*.tif' restored --format png",
         "s3://archive/2019 s3://restored/2019 --max-failed 1%",
+        "photos restored --skip-sharp --others copy",
         "photos restored --mode retry-failed",
     )
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        **RunConfig.GROUPS,
+        "images": (*RunConfig.GROUPS["images"], "minimum_gain", "skip_sharp", "others"),
+    }
+
+    minimum_gain: float | None = Field(
+        None, description="leave out images that are predicted to gain less than N dB (see `mimo triage`)"
+    )
+    skip_sharp: bool = Field(False, description="leave out images in which no blur is seen")
+    others: Literal["omit", "copy"] = Field("omit", description="what becomes of images that are left out")
+
+    @model_validator(mode="after")
+    def _others_are_left_out_by_something(self) -> "RestoreConfig":
+        if self.others != "omit" and self.minimum_gain is None and not self.skip_sharp:
+            raise ValueError("--others goes with --minimum-gain or --skip-sharp, which leave images out")
+        return self
 
 
 class EvaluateConfig(RunConfig):
