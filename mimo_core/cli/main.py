@@ -19,6 +19,7 @@ GROUPS = {
     },
     "looking at archives": {
         "triage": "look at each image without the network, and predict what restoring it would gain",
+        "preview": "restore a sample in several ways, on one page to choose by",
     },
     "looking at runs": {
         "status": "show how far a run is, from any machine, while it works or after",
