@@ -16,6 +16,7 @@ import numpy as np
 from mimo_core.report.measures import PSNR, SCORES, SSIM, Score, gains_of
 from mimo_core.report.run_data import RunData, Values
 from mimo_core.storage import Store, is_local
+from mimo_core.storage.members import member_of
 from mimo_core.storage.names import locate
 
 TABLE_BYTES = 3_000_000
@@ -242,7 +243,9 @@ def _from_page(page: Store, place: str) -> str | None:
 
 
 def _way(page: Store, source: str, ways: dict[str, str | None]) -> str | None:
-    """Return the way to a file; `ways` remembers those to its neighbours' folders."""
+    """Return the way to a file; `ways` remembers those to its neighbours' folders. Members of containers have none."""
+    if member_of(source) is not None:
+        return None
     folder, _, name = source.rpartition("/")
     if folder not in ways:
         ways[folder] = _from_page(page, folder or "/")

@@ -158,7 +158,7 @@ class RunConfig(BaseModel):
         "run": ("mode", "max_failed", "tolerate", "patience", "dry_run"),
     }
 
-    source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
+    source: str = Field(description="folder, bucket prefix, glob, image, .tar, .zip, or list (.txt .csv .jsonl .parquet)")
     reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
     output: str = Field(description="folder or bucket prefix of the run; resumed where it holds one")
 
