@@ -136,6 +136,8 @@ def scores_of(statistics: Statistics) -> list[tuple[str, str]]:
         ("SSIM of the zoo", "", "ssim_zoo", "", 4),
         ("PSNR of RealBlur", "", "psnr_realblur", " dB", 3),
         ("SSIM of RealBlur", "", "ssim_realblur", "", 4),
+        ("sharpness", "input_sharpness", "sharpness", " dB", 2),
+        ("PIQE", "input_piqe", "piqe", "", 1),
     ):
         first, second = statistics.scores.get(before, Mean()), statistics.scores.get(after, Mean())
         if second != Mean():

@@ -33,6 +33,7 @@ from mimo_core.inference.progress import ProgressBoard
 from mimo_core.inference.restorer import Restoration
 from mimo_core.inference.task import Task
 from mimo_core.metrics.fid.vectors import Features
+from mimo_core.metrics.no_reference import indications
 from mimo_core.metrics.scorer import Scorer
 from mimo_core.runs.plan import PlanRow
 from mimo_core.runs.recipe import Recipe
@@ -192,6 +193,8 @@ class Stages:
             # What another tool made of a gray image may be coloured, and is scored as it is.
             shown = restoration.pixels if self._recipe.given else codecs.model_input(result)
             scores = self._scores(loaded, shown, None if original else restoration.values)
+            if self._recipe.indications:
+                scores |= indications(loaded.pixels, shown)
         return Record(
             key=row.key,
             source=row.source,

@@ -9,7 +9,7 @@ from itertools import islice
 
 from mimo_core.datasets.left_aside import describe
 from mimo_core.images.scales import FULL
-from mimo_core.metrics.definitions import EVERY
+from mimo_core.metrics.definitions import DEFINITIONS
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of, pace_of, stage_means
@@ -86,6 +86,8 @@ def notes_of(runs: Sequence[RunData]) -> list[str]:
 def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile]:
     statistics = run.status.statistics
     tiles = [_images_tile(statistics)]
+    if statistics.left_out:
+        tiles.append(Tile("Left out", f"{statistics.left_out:,}", statistics.left_out_told().partition(", ")[2]))
     for mean in means:
         if mean.score not in (PSNR, SSIM):
             continue
@@ -272,7 +274,7 @@ def setup_section(runs: Sequence[RunData]) -> Section:
 
 def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
     shown = [score for score in SCORES if any(run.has(score.column) for run in runs)]
-    rows = [(score.name, EVERY[score.column].definition) for score in shown]
+    rows = [(score.name, DEFINITIONS[score.column].definition) for score in shown]
     if any(fid_of(run) is not None for run in runs):
         rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
     return [("Definitions", Table((), tuple(rows)))] if rows else []

@@ -153,12 +153,14 @@ class RunConfig(BaseModel):
             "vacc_python",
         ),
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
-        "outputs": ("format", "quality", "guard", "mark"),
+        "outputs": ("format", "quality", "guard", "mark", "indications"),
         "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "shard_size", "timeout"),
         "run": ("mode", "max_failed", "tolerate", "patience", "dry_run"),
     }
 
-    source: str = Field(description="folder, bucket prefix, glob, image, .tar, .zip, or list (.txt .csv .jsonl .parquet)")
+    source: str = Field(
+        description="folder, bucket prefix, glob, image, .tar, .zip, or list (.txt .csv .jsonl .parquet)"
+    )
     reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
     output: str = Field(description="folder or bucket prefix of the run; resumed where it holds one")
 
@@ -207,6 +209,7 @@ class RunConfig(BaseModel):
         "report", description="what becomes of images that changed as restorations do not: named, or also kept as is"
     )
     mark: bool = Field(False, description="say in each output's XMP that it was enhanced, and by what")
+    indications: bool = Field(False, description="also record sharpness and PIQE, which need no reference")
 
     workers: Annotated[str, AfterValidator(_workers)] = Field("auto", description="N, MIN:MAX, or auto")
     cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores that a worker takes (default: chosen)")

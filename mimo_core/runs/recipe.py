@@ -51,6 +51,7 @@ class Recipe(BaseModel):
     skip_sharp: bool = False
     others: Literal["omit", "copy"] = "omit"
     predictor_sha256: str = ""
+    indications: bool = False
     evaluates: bool = False
     saves_images: bool = True
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -126,7 +127,13 @@ class Recipe(BaseModel):
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
         # What runs that began before there was a choice did is left out: they keep their fingerprint.
         former = {"scales": FULL, "pages": "all", "strength": 1.0, "mark": False}
-        former |= {"minimum_gain": None, "skip_sharp": False, "others": "omit", "predictor_sha256": ""}
+        former |= {
+            "minimum_gain": None,
+            "skip_sharp": False,
+            "others": "omit",
+            "predictor_sha256": "",
+            "indications": False,
+        }
         omitted = {"weights", *(name for name, value in former.items() if getattr(self, name) == value)}
         if self.guard != "keep-original":
             # It only speaks.
@@ -158,6 +165,7 @@ def given_fields(config: RunConfig) -> dict[str, Any]:
         "strength": config.strength,
         "guard": config.guard,
         "mark": config.mark,
+        "indications": config.indications,
         "evaluates": config.evaluates,
         "saves_images": config.saves_images,
         "metrics": config.chosen_metrics,

@@ -20,6 +20,7 @@ SCORES = (
     *("input_ssim_matlab3d", "ssim_matlab3d"),
     *("psnr_zoo", "ssim_zoo", "psnr_realblur", "ssim_realblur"),
 )
+INDICATIONS = ("input_sharpness", "sharpness", "input_piqe", "piqe")
 FIRST_FAILURES = 5
 
 
@@ -74,7 +75,7 @@ class Statistics:
         bytes_in, pixels: sums over the restored.
         bytes_out: sum over all outputs.
         stage_ms: sums of milliseconds by stage (read, decode, infer, score, encode, write).
-        scores: means of what images were scored by, as SCORES names it.
+        scores: means of what images were scored by, as SCORES and INDICATIONS name it.
         first_failures: the first few that failed or could not be scored, in the order of the parts.
         lost: restored records by what their sources hold and their outputs do not.
         devices: restored records by engine, precision and device ("torch fp32 cpu").
@@ -138,7 +139,7 @@ class Statistics:
             stage_ms={
                 stage: total for stage in STAGES if (total := sum(getattr(row, f"{stage}_ms") or 0.0 for row in rows))
             },
-            scores={name: mean for name in SCORES if (mean := _mean(rows, name)) != Mean()},
+            scores={name: mean for name in (*SCORES, *INDICATIONS) if (mean := _mean(rows, name)) != Mean()},
             first_failures=tuple(
                 Failure(row.key, row.error_kind or "", row.error or "")
                 for row in islice((one for one in rows if _is_amiss(one)), FIRST_FAILURES)
@@ -158,7 +159,7 @@ class Statistics:
                 known = [value for value in (mine, its) if value is not None]
                 merged[name] = (min if name == "first_finished" else max)(known, default=None)
             elif name == "scores":
-                keys = [key for key in SCORES if key in mine or key in its]
+                keys = [key for key in (*SCORES, *INDICATIONS) if key in mine or key in its]
                 merged[name] = {key: mine.get(key, Mean()).merge(its.get(key, Mean())) for key in keys}
             elif isinstance(mine, dict):
                 merged[name] = {key: mine.get(key, 0) + its.get(key, 0) for key in sorted({*mine, *its})}

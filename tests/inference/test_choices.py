@@ -283,6 +283,7 @@ def test_every_choice_is_in_the_fingerprint_but_the_name_of_the_weights() -> Non
         "skip_sharp": True,
         "others": "copy",
         "predictor_sha256": "0" * 64,
+        "indications": True,
         "evaluates": True,
         "saves_images": False,
         "metrics": ("psnr",),
