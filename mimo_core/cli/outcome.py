@@ -32,6 +32,9 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         gain = distance.fid - distance.input_fid
         line = f"{distance.input_fid:.2f} -> {distance.fid:.2f} ({gain:+.2f}), of {count(distance.images, 'image')}"
         table.add_row("FID", line)
+        if distance.kid is not None and distance.input_kid is not None:
+            before, after = (1000 * value for value in (distance.input_kid, distance.kid))
+            table.add_row("KID", f"{before:.2f} -> {after:.2f} ({after - before:+.2f}), times 1000")
     table.add_row("model", escape(recipe.described(", ".join(outcome.devices))))
     if recipe.scales != FULL and (taken := statistics.scales_taken()):
         table.add_row("scales", taken)

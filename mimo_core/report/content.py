@@ -147,6 +147,12 @@ def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
         rows.append(
             ("FID, of the set", "–" if before is None else f"{before:.2f}", f"{fid:.2f}", gain, f"{of:,}" if of else "")
         )
+    kid, before = fid_of(run, "kid"), fid_of(run, "input_kid")
+    if kid is not None and before is not None:
+        gain = f"{1000 * (kid - before):+.2f}".replace("-", "−")
+        of = run.summary.get("fid_images")
+        row = ("KID × 1000, of the set", f"{1000 * before:.2f}", f"{1000 * kid:.2f}", gain, f"{of:,}" if of else "")
+        rows.append(row)
     charts = [
         distribution_chart(PSNR, [run]),
         gain_chart(PSNR, run),
@@ -277,6 +283,8 @@ def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
     rows = [(score.name, DEFINITIONS[score.column].definition) for score in shown]
     if any(fid_of(run) is not None for run in runs):
         rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
+    if any(fid_of(run, "kid") is not None for run in runs):
+        rows.append(("KID", "squared discrepancy of the same features under a cubic kernel, unbiased, of subsets"))
     return [("Definitions", Table((), tuple(rows)))] if rows else []
 
 
