@@ -18,6 +18,7 @@ class ErrorKind(str, Enum):
     REFERENCE_MISSING = "reference_missing"
     REFERENCE_SIZE = "reference_size"
     REFERENCE_COLOURS = "reference_colours"
+    LITTLE_TO_GAIN = "little_to_gain"
     OUT_OF_MEMORY = "out_of_memory"
     DEVICE = "device"
     CRASHED_WORKER = "crashed_worker"

@@ -18,7 +18,7 @@ MODULES = {
 # Lowest first: a room imports only rooms before it.
 ROOMS = (
     *("version", "errors", "hardware", "torch_device", "wording"),
-    *("storage", "images", "models", "metrics", "datasets", "engines", "training"),
+    *("storage", "images", "models", "metrics", "datasets", "triage", "engines", "training"),
     *("runs", "inference", "sweep", "report", "distributed", "cli"),
 )
 KNOWS_RAY = "distributed"

@@ -32,6 +32,7 @@ METAVARS = {
     "device": "DEVICE",
     "scales": "SCALES",
     "metrics": "NAMES",
+    "strengths": "NUMBERS",
 }
 """What stands for the value of an option that takes neither a number nor one of a few words."""
 

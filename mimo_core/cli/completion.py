@@ -16,6 +16,8 @@ CONFIGS: Mapping[str, str | Mapping[str, str]] = {
     "restore": "mimo_core.runs.config:RestoreConfig",
     "evaluate": "mimo_core.runs.config:EvaluateConfig",
     "sweep": "mimo_core.cli.sweep:SweepArguments",
+    "triage": "mimo_core.cli.triage:TriageConfig",
+    "preview": "mimo_core.cli.preview:PreviewConfig",
     "status": "mimo_core.cli.status:StatusConfig",
     "report": "mimo_core.cli.report:ReportConfig",
     "verify": "mimo_core.cli.verify:VerifyConfig",

@@ -17,6 +17,10 @@ GROUPS = {
         "evaluate": "restore in memory and score against ground truth, or score what another tool restored",
         "sweep": "evaluate a grid of choices, and end in one table",
     },
+    "looking at archives": {
+        "triage": "look at each image without the network, and predict what restoring it would gain",
+        "preview": "restore a sample in several ways, on one page to choose by",
+    },
     "looking at runs": {
         "status": "show how far a run is, from any machine, while it works or after",
         "report": "write one page about a run, several runs or a sweep: scores, speed, failures, pictures",

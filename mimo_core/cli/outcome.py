@@ -33,9 +33,14 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         gain = distance.fid - distance.input_fid
         line = f"{distance.input_fid:.2f} -> {distance.fid:.2f} ({gain:+.2f}), of {count(distance.images, 'image')}"
         table.add_row("FID", line)
+        if distance.kid is not None and distance.input_kid is not None:
+            before, after = (1000 * value for value in (distance.input_kid, distance.kid))
+            table.add_row("KID", f"{before:.2f} -> {after:.2f} ({after - before:+.2f}), times 1000")
     table.add_row("model", escape(recipe.described(", ".join(outcome.devices))))
     if recipe.scales != FULL and (taken := statistics.scales_taken()):
         table.add_row("scales", taken)
+    if told := statistics.left_out_told():
+        table.add_row("left out", told)
     table.add_row("data", f"{size(statistics.bytes_in)} read, {size(statistics.bytes_out)} written")
     if outcome.peak_memory:
         table.add_row("memory", f"{size(outcome.peak_memory)} at most in a worker")
@@ -59,6 +64,8 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
         console.print("\nnote: FID needs at least two images with features", markup=False)
     _print_failures(console, statistics)
     for kind, number in statistics.notes.items():
+        if kind == ErrorKind.LITTLE_TO_GAIN:
+            continue
         what = "left out" if recipe.evaluates else "restored but not scored"
         what = "scored across colour profiles" if kind == ErrorKind.REFERENCE_COLOURS else what
         console.print(f"note: {count(number, 'image')} {what}: {kind}", markup=False)
@@ -79,8 +86,10 @@ def print_outcome(outcome: Outcome, config: RunConfig) -> None:
 
 def _counts(statistics: Statistics) -> str:
     parts = [f"{statistics.restored} restored", f"{statistics.failed} failed"]
-    if statistics.skipped:
-        parts.append(f"{statistics.skipped} skipped")
+    if statistics.left_out:
+        parts.append(f"{statistics.left_out} left out")
+    if statistics.skipped > statistics.left_out:
+        parts.append(f"{statistics.skipped - statistics.left_out} skipped")
     if statistics.fallbacks:
         parts.append(f"{statistics.fallbacks} in smaller pieces for want of memory")
     return ", ".join(parts)
@@ -126,6 +135,8 @@ def scores_of(statistics: Statistics) -> list[tuple[str, str]]:
         ("SSIM of the zoo", "", "ssim_zoo", "", 4),
         ("PSNR of RealBlur", "", "psnr_realblur", " dB", 3),
         ("SSIM of RealBlur", "", "ssim_realblur", "", 4),
+        ("sharpness", "input_sharpness", "sharpness", " dB", 2),
+        ("PIQE", "input_piqe", "piqe", "", 1),
     ):
         first, second = statistics.scores.get(before, Mean()), statistics.scores.get(after, Mean())
         if second != Mean():
@@ -161,6 +172,6 @@ def _print_failures(console: Terminal, statistics: Statistics) -> None:
 def _print_first_failures(console: Terminal, statistics: Statistics) -> None:
     for failure in statistics.first_failures:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
-    others = statistics.failed + statistics.skipped - len(statistics.first_failures)
+    others = statistics.amiss - len(statistics.first_failures)
     if others > 0:
         console.print(f"  ... and {others} more in the records")

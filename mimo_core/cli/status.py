@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         show_status(status, str(store))
     statistics = status.statistics
-    return SOME_FAILED if status.state == "finished" and (statistics.failed or statistics.skipped) else OK
+    return SOME_FAILED if status.state == "finished" and statistics.amiss else OK
 
 
 def _watch(store: Store) -> None:

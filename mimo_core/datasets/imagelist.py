@@ -1,4 +1,4 @@
-"""The image list: what SOURCE names (folder, prefix, glob, one image, a list file), one entry an image, streaming."""
+"""The image list: what SOURCE names (folder, glob, image, list file, tar or zip), one entry an image, streaming."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from mimo_core.datasets.containers import CONTAINER_EXTENSIONS, is_container, list_members
 from mimo_core.datasets.globs import Glob, has_magic, matches_any
 from mimo_core.datasets.left_aside import LeftAside, is_image_name
 from mimo_core.datasets.list_files import LIST_EXTENSIONS, list_extension, read_list
@@ -57,6 +58,9 @@ def list_images(
 ) -> Iterator[ImageEntry]:
     """List the images of a folder or prefix (recursively), a glob, a single image, or a list file.
 
+    A tar or zip gives its members, with their names as keys; a glob such as `shards/*.tar` those of all that match,
+    with the container's name before theirs. Nothing is unpacked: each member has an address of its own.
+
     Folders and globs give what is an image by name, whatever it is (a FIFO or a dangling link named `.png` becomes a
     failed record later, not a silent gap), in the order of their keys' bytes. `include` adds what matches these globs:
     without `/` against the name, with `/` against the whole key. What systems leave in folders is skipped
@@ -100,10 +104,10 @@ def _choose(source: str, include: tuple[str, ...], aside: LeftAside) -> tuple[st
         if Path(path).is_dir():
             return path, _folder(path, include, aside)
         if os.path.lexists(path):
-            return None, _single(path, True)
+            return None, _members(path, "", include, aside) if is_container(path) else _single(path, True)
     elif not source.endswith("/") and "/" in path.partition("://")[2]:
         if _named_as_file(path) and info_url(path) is not None:
-            return None, _single(path, True)
+            return None, _members(path, "", include, aside) if is_container(path) else _single(path, True)
         if next(Store(path).list(), None) is not None:
             return path, _folder(path, include, aside)
     elif next(Store(path).list(), None) is not None:
@@ -114,7 +118,7 @@ def _choose(source: str, include: tuple[str, ...], aside: LeftAside) -> tuple[st
 
 
 def _named_as_file(path: str) -> bool:
-    return list_extension(path) is not None or is_image_name(path)
+    return list_extension(path) is not None or is_image_name(path) or is_container(path)
 
 
 def _some(
@@ -161,10 +165,23 @@ def _glob(pattern: str, include: tuple[str, ...], aside: LeftAside) -> Iterator[
     # A pattern that spells another extension out (`*.dat`) asks for just that.
     widened = bool(glob.extension) and glob.extension not in IMAGE_EXTENSIONS
     for entry in glob.walk(store):
-        if widened or is_image_name(entry.key) or matches_any(include, entry.key):
+        if is_container(entry.key) and glob.extension in CONTAINER_EXTENSIONS:
+            # Of several containers, members of one name are told apart by the container's.
+            yield from _members(store.url_of(entry.key), f"{entry.key}/", include, aside)
+        elif widened or is_image_name(entry.key) or matches_any(include, entry.key):
             yield _of(store, entry)
         else:
             aside.add(entry.key)
+
+
+def _members(path: str, prefix: str, include: tuple[str, ...], aside: LeftAside) -> Iterator[ImageEntry]:
+    """List the images in a container; `prefix` stands before their keys."""
+    for held in list_members(path):
+        if is_image_name(held.name) or matches_any(include, held.name):
+            key = safe_key(prefix + held.name)
+            yield ImageEntry(key, held.member.address, None, held.member.size, held.version)
+        else:
+            aside.add(held.name)
 
 
 def _single(path: str, exists: bool) -> Iterator[ImageEntry]:
@@ -173,7 +190,8 @@ def _single(path: str, exists: bool) -> Iterator[ImageEntry]:
     name = path.rpartition("/")[2]
     if not is_image_name(name):
         raise UsageError(
-            f"{redact(path)} is no folder, and by its name neither an image nor a list ({' '.join(LIST_EXTENSIONS)})"
+            f"{redact(path)} is no folder, and by its name neither an image, a list ({' '.join(LIST_EXTENSIONS)}) "
+            f"nor a container ({' '.join(CONTAINER_EXTENSIONS)})"
         )
     entry = info_url(path) if not is_local(path) or Path(path).is_file() else None
     return iter(

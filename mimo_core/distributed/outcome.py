@@ -14,18 +14,24 @@ from mimo_core.runs.statistics import Statistics
 
 @dataclass(frozen=True)
 class SetDistance:
-    """Frechet Inception distances of the whole set to its references: of the outputs, and of the inputs."""
+    """Inception distances of the whole set to its references, of the outputs and of the inputs.
+
+    Frechet's (FID), and the kernel's (KID; None in summaries of versions before it).
+    """
 
     images: int
     fid: float
     input_fid: float
+    kid: float | None = None
+    input_kid: float | None = None
 
     @classmethod
     def of(cls, summary: Mapping[str, Any]) -> "SetDistance | None":
         """Return those that a summary tells, None where it has none."""
         if "fid" not in summary:
             return None
-        return cls(summary["fid_images"], summary["fid"], summary["input_fid"])
+        kernel = (summary.get(name) for name in ("kid", "input_kid"))
+        return cls(summary["fid_images"], summary["fid"], summary["input_fid"], *kernel)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Outcome:
 
     def tolerated(self, limit: str | None) -> bool:
         """Return whether no more images have failed or were left out than `--tolerate` allows; none without one."""
-        bad = self.statistics.failed + self.statistics.skipped
+        bad = self.statistics.amiss
         if limit is None:
             return bad == 0
         most, is_share = parse_max_failed(limit)
@@ -89,4 +95,5 @@ class Outcome:
     def _distances(self) -> dict[str, Any]:
         if self.distance is None:
             return {}
-        return {"fid": self.distance.fid, "input_fid": self.distance.input_fid, "fid_images": self.distance.images}
+        told = {name: value for name, value in asdict(self.distance).items() if name != "images" and value is not None}
+        return {**told, "fid_images": self.distance.images}

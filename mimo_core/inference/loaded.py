@@ -23,6 +23,18 @@ class Problem:
     message: str
 
 
+class LeftOutError(ImageError):
+    """An image is not restored because it would gain little.
+
+    Attributes:
+        columns: what its record says of it.
+    """
+
+    def __init__(self, message: str, columns: dict[str, Any]) -> None:
+        super().__init__(ErrorKind.LITTLE_TO_GAIN, message)
+        self.columns = columns
+
+
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """An image that is ready to be inferred.
@@ -37,6 +49,7 @@ class Loaded:
         bytes_in: size of the source file.
         sha256: of the source file, where outputs are written.
         modified_ns: when it was modified last, where it lies on a local disk.
+        predicted_gain: in dB, where images that would gain little are left out.
         read_ms, decode_ms: time taken for source and reference together.
     """
 
@@ -51,6 +64,7 @@ class Loaded:
     modified_ns: int | None
     read_ms: float
     decode_ms: float
+    predicted_gain: float | None = None
 
     @property
     def nbytes(self) -> int:

@@ -72,6 +72,28 @@ def session_spec(
     )
 
 
+def weights_of(recipe: Recipe) -> Weights | CompiledModel | None:
+    """Load the weights that a recipe names, None for an engine without a network.
+
+    Raises:
+        UsageError: they are not there, or not those that the recipe was made for.
+    """
+    if recipe.engine == "identity":
+        return None
+    # PyTorch, which a report of saved outputs need not load.
+    from mimo_core.engines.vacc.compiled import load_compiled
+    from mimo_core.models.weights import load_weights
+
+    weights: Weights | CompiledModel
+    if recipe.engine == "vacc":
+        weights = load_compiled(recipe.weights, recipe.precision)
+    else:
+        weights = load_weights(recipe.weights, recipe.interpolation)
+    if weights.sha256 != recipe.weights_sha256:
+        raise UsageError(f"the weights {recipe.weights} are not those of the run any more (their SHA-256 differs)")
+    return weights
+
+
 class OpenRestorer:
     """A restorer with a session of its own, open until `close`; usable from any threads, one call after another."""
 

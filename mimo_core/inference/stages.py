@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from mimo_core.images.resizing import resize_bilinear
 from mimo_core.inference.fault_hook import Faults
 from mimo_core.inference.guard import suspicion
 from mimo_core.inference.loaded import (
+    LeftOutError,
     Loaded,
     Problem,
     described_fault,
@@ -31,11 +33,13 @@ from mimo_core.inference.progress import ProgressBoard
 from mimo_core.inference.restorer import Restoration
 from mimo_core.inference.task import Task
 from mimo_core.metrics.fid.vectors import Features
+from mimo_core.metrics.no_reference import indications
 from mimo_core.metrics.scorer import Scorer
 from mimo_core.runs.plan import PlanRow
 from mimo_core.runs.recipe import Recipe
 from mimo_core.runs.record import Record, now
 from mimo_core.storage import Store, read_url, redact
+from mimo_core.triage.predictor import predictor
 from mimo_core.version import __version__
 
 if TYPE_CHECKING:
@@ -121,7 +125,31 @@ class Stages:
         times = reading.milliseconds, decoding.milliseconds
         digest = hashlib.sha256(file.data).hexdigest() if self._recipe.saves_images and file.data else None
         modified = modified_ns(row.source, file)
-        return Loaded(image, pixels, tuple(more), reference, given, problem, file.nbytes, digest, modified, *times)
+        loaded = Loaded(image, pixels, tuple(more), reference, given, problem, file.nbytes, digest, modified, *times)
+        return self._worth_restoring(task, index, row, loaded) if self._recipe.leaves_out else loaded
+
+    def _worth_restoring(self, task: Task, index: int, row: PlanRow, loaded: Loaded) -> Loaded:
+        """Look at an image before it is restored.
+
+        Raises:
+            LeftOutError: it would gain little; it is copied already, where that is asked for.
+            ImageError, SystemFailure: it cannot be copied.
+        """
+        recipe = self._recipe
+        with self._board.stage("decode", task.shard, {index: row.key}):
+            outlook = predictor().outlook(loaded.pixels)
+        if outlook is None:
+            return loaded
+        if recipe.minimum_gain is not None and outlook.gain < recipe.minimum_gain:
+            reason = f"predicted to gain {outlook.gain:+.2f} dB, less than {recipe.minimum_gain:g}"
+        elif recipe.skip_sharp and outlook.kind == "none":
+            reason = f"no blur is seen; predicted to gain {outlook.gain:+.2f} dB"
+        else:
+            return replace(loaded, predicted_gain=outlook.gain)
+        saved = self._save(task, index, row, loaded, loaded.image, True) if recipe.others == "copy" else {}
+        columns = {**shape_columns(loaded.image), **saved, "bytes_in": loaded.bytes_in}
+        columns |= {"source_sha256": loaded.sha256, "predicted_gain": outlook.gain}
+        raise LeftOutError(reason, columns)
 
     def infer(
         self, restorer: AnyRestorer, task: Task, group: Sequence[tuple[int, PlanRow, Loaded]]
@@ -165,6 +193,8 @@ class Stages:
             # What another tool made of a gray image may be coloured, and is scored as it is.
             shown = restoration.pixels if self._recipe.given else codecs.model_input(result)
             scores = self._scores(loaded, shown, None if original else restoration.values)
+            if self._recipe.indications:
+                scores |= indications(loaded.pixels, shown)
         return Record(
             key=row.key,
             source=row.source,
@@ -185,6 +215,7 @@ class Stages:
             fallback=restoration.fallback,
             suspect=suspect,
             source_sha256=loaded.sha256,
+            predicted_gain=loaded.predicted_gain,
             attempt=task.attempt,
             finished_at=now(),
             **self._constant,
@@ -256,8 +287,13 @@ class Stages:
             kind, message = ErrorKind.OUT_OF_MEMORY, "the worker's main memory is exhausted"
         else:
             kind, message = ErrorKind.INTERNAL, described_fault(error)
-        # Only an evaluation refuses an image for that, and then by design.
-        left_out = kind is ErrorKind.REFERENCE_MISSING
+        # Only an evaluation refuses an image without a reference, and then by design.
+        left_out = kind in (ErrorKind.REFERENCE_MISSING, ErrorKind.LITTLE_TO_GAIN)
+        known: dict[str, Any] = {}
+        if isinstance(error, LeftOutError):
+            known = error.columns
+        elif loaded is not None:
+            known = {**shape_columns(loaded.image), "bytes_in": loaded.bytes_in}
         return Record(
             key=row.key,
             source=row.source,
@@ -265,8 +301,7 @@ class Stages:
             reference=row.reference,
             error_kind=kind.value,
             error=message,
-            **(shape_columns(loaded.image) if loaded is not None else {}),
-            bytes_in=loaded.bytes_in if loaded is not None else None,
+            **known,
             attempt=task.attempt,
             finished_at=now(),
             **self._constant,

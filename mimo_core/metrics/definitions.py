@@ -101,6 +101,20 @@ EVERY = METRICS | {metric.name: metric for protocol in PROTOCOLS.values() for me
 """Every metric by its name, those of protocols last."""
 
 
+INDICATIONS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "sharpness", "energy of fine gradients by that of coarse ones, in dB; an indication, no measure of truth"
+        ),
+        Metric("piqe", "PIQE, 0 (good) to 100, of this program's own; an indication, no measure of truth"),
+    )
+}
+"""What needs no reference (`--indications`), by name."""
+
+DEFINITIONS = EVERY | INDICATIONS
+"""All that records may hold, by name."""
+
 ALL = tuple(METRICS)
 """The names of the metrics that every evaluation has, in the order of their columns."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 from mimo_core.datasets.left_aside import describe
 from mimo_core.images.scales import FULL
-from mimo_core.metrics.definitions import EVERY
+from mimo_core.metrics.definitions import DEFINITIONS
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.report.charts import Chart, distribution_chart, gain_chart, scatter_chart
 from mimo_core.report.measures import PSNR, SCORES, SSIM, Means, Pace, means_of, pace_of, stage_means
@@ -85,6 +86,8 @@ def notes_of(runs: Sequence[RunData]) -> list[str]:
 def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile]:
     statistics = run.status.statistics
     tiles = [_images_tile(statistics)]
+    if statistics.left_out:
+        tiles.append(Tile("Left out", f"{statistics.left_out:,}", statistics.left_out_told().partition(", ")[2]))
     for mean in means:
         if mean.score not in (PSNR, SSIM):
             continue
@@ -114,8 +117,10 @@ def _tiles(run: RunData, means: Sequence[Means], pace: Pace | None) -> list[Tile
 
 def _images_tile(statistics: Statistics) -> Tile:
     parts = [f"{statistics.failed:,} failed"] if statistics.failed else []
-    if statistics.skipped:
-        parts.append(f"{statistics.skipped:,} skipped")
+    if statistics.left_out:
+        parts.append(f"{statistics.left_out:,} left out")
+    if statistics.skipped > statistics.left_out:
+        parts.append(f"{statistics.skipped - statistics.left_out:,} skipped")
     detail = ", ".join(parts) or "none failed"
     return Tile("Images restored", f"{statistics.restored:,}", detail, not statistics.failed)
 
@@ -142,6 +147,12 @@ def scores_section(run: RunData, means: Sequence[Means]) -> Section | None:
         rows.append(
             ("FID, of the set", "–" if before is None else f"{before:.2f}", f"{fid:.2f}", gain, f"{of:,}" if of else "")
         )
+    kid, before = fid_of(run, "kid"), fid_of(run, "input_kid")
+    if kid is not None and before is not None:
+        gain = f"{1000 * (kid - before):+.2f}".replace("-", "−")
+        of = run.summary.get("fid_images")
+        row = ("KID × 1000, of the set", f"{1000 * before:.2f}", f"{1000 * kid:.2f}", gain, f"{of:,}" if of else "")
+        rows.append(row)
     charts = [
         distribution_chart(PSNR, [run]),
         gain_chart(PSNR, run),
@@ -188,13 +199,34 @@ def speed_section(runs: Sequence[RunData], pace: Pace | None) -> Section | None:
 
 
 def with_failures(runs: Sequence[RunData], sections: Sequence[Section | None]) -> list[Section]:
-    """Return the sections with that of the failures: before all others where images failed, else after the scores."""
-    known = [section for section in sections if section is not None]
+    """Return the sections with those of suspects and failures.
+
+    Suspects come first, failures before all others where images failed, else after the scores.
+    """
+    known = [section for section in (suspects_section(runs), *sections) if section is not None]
     failures = failures_section(runs)
     if failures is None:
         return known
-    place = 0 if any(run.status.statistics.failed for run in runs) else 1
+    place = int(known[0].name == "suspects") + (not any(run.status.statistics.failed for run in runs))
     return [*known[:place], failures, *known[place:]]
+
+
+def suspects_section(runs: Sequence[RunData]) -> Section | None:
+    """Return the section of the images that the guard names, None where there are none."""
+    told: list[Failures] = []
+    for run in runs:
+        statistics = run.status.statistics
+        if not statistics.suspects:
+            continue
+        columns = zip(run.texts("key"), run.texts("suspect"), strict=True)
+        examples = tuple(islice(((str(key), what) for key, what in columns if what is not None), _EXAMPLES))
+        prefix = f"{run.label}: " if len(runs) > 1 else ""
+        told.append(Failures(f"{prefix}suspect", True, statistics.suspects, statistics.images, examples))
+    if not told:
+        return None
+    number = sum(one.count for one in told)
+    text = f"{count(number, 'image')} changed as restorations do not. Look at {'it' if number == 1 else 'them'}:"
+    return Section("suspects", "Suspects", text, failures=tuple(told))
 
 
 def failures_section(runs: Sequence[RunData]) -> Section | None:
@@ -248,9 +280,11 @@ def setup_section(runs: Sequence[RunData]) -> Section:
 
 def _definitions(runs: Sequence[RunData]) -> list[tuple[str, Table]]:
     shown = [score for score in SCORES if any(run.has(score.column) for run in runs)]
-    rows = [(score.name, EVERY[score.column].definition) for score in shown]
+    rows = [(score.name, DEFINITIONS[score.column].definition) for score in shown]
     if any(fid_of(run) is not None for run in runs):
         rows.append(("FID", "Fréchet distance of 2048 Inception features between outputs and references, as sets"))
+    if any(fid_of(run, "kid") is not None for run in runs):
+        rows.append(("KID", "squared discrepancy of the same features under a cubic kernel, unbiased, of subsets"))
     return [("Definitions", Table((), tuple(rows)))] if rows else []
 
 
@@ -301,6 +335,8 @@ def _run_rows(run: RunData) -> dict[str, str]:
         rows["left aside"] = describe(aside)
     if statistics.suspects:
         rows["suspect"] = f"{statistics.suspects:,} images changed as restorations do not"
+    if told := statistics.left_out_told():
+        rows["left out"] = told
     if statistics.lost:
         rows["not carried over"] = ", ".join(f"{what} ({number:,})" for what, number in statistics.lost.items())
     if statistics.retried:

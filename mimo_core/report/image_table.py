@@ -7,7 +7,7 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from mimo_core.report.measures import PSNR, SCORES, SSIM, Score, gains_of
 from mimo_core.report.run_data import RunData, Values
 from mimo_core.storage import Store, is_local
+from mimo_core.storage.members import member_of
 from mimo_core.storage.names import locate
 
 TABLE_BYTES = 3_000_000
@@ -94,7 +95,7 @@ def image_table(runs: Sequence[RunData], page: Store, budget: int = TABLE_BYTES)
     most = _MOST_ROWS
     while True:
         if len(rows) > most:
-            rows = _worst(rows, states, columns, most)
+            rows = _worst(rows, states, reasons, columns, most)
         packed = _pack(_document(runs, places, keys, columns, states, reasons, rows, page))
         if len(packed) <= budget or len(rows) == 1:
             return ImageTable(packed, len(rows), len(keys), left_out)
@@ -164,24 +165,27 @@ def _states(runs: Sequence[RunData], places: Sequence[Sequence[int | None]]) -> 
     states, reasons = ["restored"] * len(places[0]), dict[int, str]()
     for run, rows in zip(runs, places, strict=True):
         prefix = f"{run.label}: " if len(runs) > 1 else ""
-        status, kinds, errors = (run.texts(name) for name in ("status", "error_kind", "error"))
+        status, kinds, errors, suspects = (run.texts(name) for name in ("status", "error_kind", "error", "suspect"))
         for place, row in enumerate(rows):
             if row is None:
                 continue
             states[place] = min(states[place], str(status[row]), key=order.index)
-            if kinds[row]:
-                text = f"{prefix}{kinds[row]}: {errors[row] or ''}"[:_LONGEST_REASON]
+            told = [f"suspect: {suspects[row]}"] if suspects[row] else []
+            told += [f"{kinds[row]}: {errors[row] or ''}"] if kinds[row] else []
+            for text in (f"{prefix}{one}"[:_LONGEST_REASON] for one in told):
                 reasons[place] = f"{reasons[place]}; {text}" if place in reasons else text
     return states, reasons
 
 
-def _worst(rows: Sequence[int], states: Sequence[str], columns: Sequence[Column], most: int) -> list[int]:
-    """Return this many rows: what failed, then those that gained least, in the order that they have."""
+def _worst(
+    rows: Sequence[int], states: Sequence[str], reasons: Container[int], columns: Sequence[Column], most: int
+) -> list[int]:
+    """Return this many rows: what failed, what is suspect, then what gained least, in the order that they have."""
     ranking = _ranking(columns)
     value = ranking.values if ranking is not None else np.zeros(len(states))
 
-    def badness(row: int) -> tuple[bool, float]:
-        return states[row] == "restored", math.inf if math.isnan(value[row]) else float(value[row])
+    def badness(row: int) -> tuple[bool, bool, float]:
+        return states[row] == "restored", row not in reasons, math.inf if math.isnan(value[row]) else float(value[row])
 
     return sorted(sorted(rows, key=badness)[:most])
 
@@ -239,7 +243,9 @@ def _from_page(page: Store, place: str) -> str | None:
 
 
 def _way(page: Store, source: str, ways: dict[str, str | None]) -> str | None:
-    """Return the way to a file; `ways` remembers those to its neighbours' folders."""
+    """Return the way to a file; `ways` remembers those to its neighbours' folders. Members of containers have none."""
+    if member_of(source) is not None:
+        return None
     folder, _, name = source.rpartition("/")
     if folder not in ways:
         ways[folder] = _from_page(page, folder or "/")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimo_core.metrics.definitions import EVERY
+from mimo_core.metrics.definitions import DEFINITIONS
 from mimo_core.report.run_data import RunData, Values
 from mimo_core.runs.statistics import STAGES, Mean
 from mimo_core.sweep.comparison import Difference, interval
@@ -30,7 +30,7 @@ class Score:
     @property
     def before(self) -> str | None:
         """The column of the same score of the input."""
-        return f"input_{self.column}" if EVERY[self.column].of_input else None
+        return f"input_{self.column}" if DEFINITIONS[self.column].of_input else None
 
     @property
     def tie(self) -> float:
@@ -77,6 +77,8 @@ SCORES = (
     Score("ssim_zoo", "SSIM of the zoo", "", 4, 0.001),
     Score("psnr_realblur", "PSNR of RealBlur", "dB", 3, 0.05),
     Score("ssim_realblur", "SSIM of RealBlur", "", 4, 0.001),
+    Score("sharpness", "Sharpness (indication)", "dB", 2, 0.05),
+    Score("piqe", "PIQE (indication, lower is better)", "", 1, 1.0),
 )
 
 

@@ -74,7 +74,8 @@ def load_shots(
     A picture that cannot be had is a problem of its shot, never an error.
     """
     columns = [
-        {name: run.texts(name) for name in ("key", "source", "reference", "output", "output_sha256")} for run in runs
+        {name: run.texts(name) for name in ("key", "source", "reference", "output", "output_sha256", "suspect")}
+        for run in runs
     ]
     reruns = [Rerun(run.recipe) for run in runs]
     given = [_given(run, {str(run.table["key"][one.rows[place]]) for one in choices}) for place, run in enumerate(runs)]
@@ -127,6 +128,8 @@ class _Loader:
                 truth = None
         several = len(self.runs) > 1
         for place, label in enumerate(self.labels):
+            if (suspect := self.rows[place]["suspect"]) is not None:
+                self.problems.append(f"{label}: {suspect}" if several else suspect)
             what = f"the output of {label}" if several else "the output"
             after = self._attempt(what, lambda place=place: self._output(place, image))  # type: ignore[misc]
             if after is None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
 
 from mimo_core.errors import MimoError, UsageError
 from mimo_core.images.pixels import Pixels
-from mimo_core.inference.open_restorer import OpenRestorer, open_restorer
+from mimo_core.inference.open_restorer import OpenRestorer, open_restorer, weights_of
 from mimo_core.runs.recipe import Recipe
-
-if TYPE_CHECKING:
-    from mimo_core.engines.vacc.compiled import CompiledModel
-    from mimo_core.models.weights import Weights
 
 
 class Rerun:
@@ -37,7 +32,7 @@ class Rerun:
                 raise UsageError(self._refusal)
             if self._restorer is None:
                 try:
-                    self._restorer = open_restorer(self._recipe, _weights(self._recipe))
+                    self._restorer = open_restorer(self._recipe, weights_of(self._recipe))
                 except MimoError as error:
                     self._refusal = str(error)
                     raise UsageError(self._refusal) from error
@@ -47,20 +42,3 @@ class Rerun:
         """Close the restorer, if it was opened."""
         if self._restorer is not None:
             self._restorer.close()
-
-
-def _weights(recipe: Recipe) -> Weights | CompiledModel | None:
-    if recipe.engine == "identity":
-        return None
-    # PyTorch, which a report of saved outputs need not load.
-    from mimo_core.engines.vacc.compiled import load_compiled
-    from mimo_core.models.weights import load_weights
-
-    weights: Weights | CompiledModel
-    if recipe.engine == "vacc":
-        weights = load_compiled(recipe.weights, recipe.precision)
-    else:
-        weights = load_weights(recipe.weights, recipe.interpolation)
-    if weights.sha256 != recipe.weights_sha256:
-        raise UsageError(f"the weights {recipe.weights} are not those of the run any more (their SHA-256 differs)")
-    return weights

@@ -28,7 +28,8 @@ _COLUMNS = (
     *("key", "source", "output", "reference", "status", "error_kind", "error", "width", "height", "output_sha256"),
     *("input_psnr", "input_ssim", "psnr", "ssim", "psnr_float", "psnr_y", "input_psnr_y"),
     *("ssim_matlab3d", "input_ssim_matlab3d", "psnr_zoo", "ssim_zoo", "psnr_realblur", "ssim_realblur"),
-    *("infer_ms", "finished_at"),
+    *("input_sharpness", "sharpness", "input_piqe", "piqe"),
+    *("infer_ms", "finished_at", "suspect"),
 )
 
 Values = npt.NDArray[np.float64]

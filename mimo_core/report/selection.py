@@ -37,11 +37,19 @@ def choose_images(runs: Sequence[RunData], number: int) -> list[Group]:
     Returns:
         By gain in PSNR: the best, the middle and the worst, by PSNR where the input has none, and images spread evenly
         over the records where nothing is scored; of several runs those in which they differ most, and the typical ones.
-        Where there are no more images than the groups take, all of them in one.
+        Where there are no more images than the groups take, all of them in one. Before them, what the guard names.
     """
     choices = _common(runs)
     if not number or not choices:
         return []
+    suspects = [run.texts("suspect") for run in runs]
+    named = [one for one in choices if any(texts[row] for texts, row in zip(suspects, one.rows, strict=True))]
+    others = [one for one in choices if one not in set(named[:number])]
+    first = [Group("Suspects", tuple(named[:number]))] if named else []
+    return first + (_by_scores(runs, others, number) if others else [])
+
+
+def _by_scores(runs: Sequence[RunData], choices: Sequence[Choice], number: int) -> list[Group]:
     scores, titles = _ranked(runs, choices)
     known = np.flatnonzero(np.isfinite(scores))
     if not len(known):

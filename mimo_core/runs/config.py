@@ -170,12 +170,14 @@ class RunConfig(BaseModel):
             "vacc_python",
         ),
         "sizes and tiles": ("size", "scales", "tile", "overlap", "batch"),
-        "outputs": ("format", "quality", "guard", "mark"),
+        "outputs": ("format", "quality", "guard", "mark", "indications"),
         "workers": ("workers", "cpus_per_worker", "gpus_per_worker", "worker_label", "shard_size", "timeout"),
         "run": ("mode", "max_failed", "tolerate", "patience", "log_format", "dry_run"),
     }
 
-    source: str = Field(description="folder, bucket prefix, glob, image, or list (.txt .csv .jsonl .parquet)")
+    source: str = Field(
+        description="folder, bucket prefix, glob, image, .tar, .zip, or list (.txt .csv .jsonl .parquet)"
+    )
     reference: str | None = Field(None, description="folder or prefix of the sharp originals, paired by key")
     output: str = Field(description="folder or bucket prefix of the run; resumed where it holds one")
 
@@ -224,6 +226,7 @@ class RunConfig(BaseModel):
         "report", description="what becomes of images that changed as restorations do not: named, or also kept as is"
     )
     mark: bool = Field(False, description="say in each output's XMP that it was enhanced, and by what")
+    indications: bool = Field(False, description="also record sharpness and PIQE, which need no reference")
 
     workers: Annotated[str, AfterValidator(_workers)] = Field("auto", description="N, MIN:MAX, or auto")
     cpus_per_worker: int | None = Field(None, ge=1, description="CPU cores that a worker takes (default: chosen)")
@@ -286,8 +289,25 @@ class RestoreConfig(RunConfig):
         "photos restored",
         "'scans/*.tif' restored --format png",
         "s3://archive/2019 s3://restored/2019 --max-failed 1%",
+        "photos restored --skip-sharp --others copy",
         "photos restored --mode retry-failed",
     )
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        **RunConfig.GROUPS,
+        "images": (*RunConfig.GROUPS["images"], "minimum_gain", "skip_sharp", "others"),
+    }
+
+    minimum_gain: float | None = Field(
+        None, description="leave out images that are predicted to gain less than N dB (see `mimo triage`)"
+    )
+    skip_sharp: bool = Field(False, description="leave out images in which no blur is seen")
+    others: Literal["omit", "copy"] = Field("omit", description="what becomes of images that are left out")
+
+    @model_validator(mode="after")
+    def _others_are_left_out_by_something(self) -> "RestoreConfig":
+        if self.others != "omit" and self.minimum_gain is None and not self.skip_sharp:
+            raise ValueError("--others goes with --minimum-gain or --skip-sharp, which leave images out")
+        return self
 
 
 class EvaluateConfig(RunConfig):

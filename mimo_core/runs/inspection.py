@@ -150,9 +150,10 @@ def _shard_defects(
         yield Defect(record.key, f"has a record in part {number} but is not in the plan")
     if not saves:
         return
-    restored = iter([record for record in records if record.status == "restored"])
+    # What was left out may have been copied.
+    written = iter([record for record in records if record.status == "restored" or record.output is not None])
     # Few at a time: outputs can be large.
-    while batch := list(islice(restored, 2 * _THREADS)):
+    while batch := list(islice(written, 2 * _THREADS)):
         for record, problem in zip(batch, pool.map(lambda one: _output_problem(store, one), batch), strict=True):
             tally.outputs += 1
             tally.bytes += record.bytes_out or 0

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from mimo_core.images.scales import AUTO, FULL, check_scales, parse_scales
 from mimo_core.images.tiling import TilePolicy
-from mimo_core.runs.config import RunConfig, parse_size
+from mimo_core.runs.config import RestoreConfig, RunConfig, parse_size
 
 GIVEN = "given"
 """The model of images that another tool restored."""
@@ -47,6 +47,11 @@ class Recipe(BaseModel):
     strength: float = 1.0
     guard: Literal["report", "keep-original", "off"] = "report"
     mark: bool = False
+    minimum_gain: float | None = None
+    skip_sharp: bool = False
+    others: Literal["omit", "copy"] = "omit"
+    predictor_sha256: str = ""
+    indications: bool = False
     evaluates: bool = False
     saves_images: bool = True
     metrics: tuple[str, ...] = ("psnr", "ssim")
@@ -77,6 +82,11 @@ class Recipe(BaseModel):
         if self.given:
             return self.model_name
         return f"{self.method}, {self.engine} {self.precision} on {device or self.device_type}"
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether each image is looked at before, and those that would gain little are left out."""
+        return self.minimum_gain is not None or self.skip_sharp
 
     @property
     def given(self) -> bool:
@@ -117,6 +127,13 @@ class Recipe(BaseModel):
         """Return the SHA-256 (hexadecimal) of the recipe; the weights count by content, not by name."""
         # What runs that began before there was a choice did is left out: they keep their fingerprint.
         former = {"scales": FULL, "pages": "all", "strength": 1.0, "mark": False}
+        former |= {
+            "minimum_gain": None,
+            "skip_sharp": False,
+            "others": "omit",
+            "predictor_sha256": "",
+            "indications": False,
+        }
         omitted = {"weights", *(name for name, value in former.items() if getattr(self, name) == value)}
         if self.guard != "keep-original":
             # It only speaks.
@@ -137,6 +154,7 @@ class Recipe(BaseModel):
 def given_fields(config: RunConfig) -> dict[str, Any]:
     """Return the fields of a recipe that need no choosing, for they are what the user says."""
     return {
+        **(_left_out(config) if isinstance(config, RestoreConfig) else {}),
         "size": None if config.size == "native" else parse_size(config.size),
         "overlap": config.overlap,
         "max_pixels": config.max_pixels,
@@ -147,10 +165,21 @@ def given_fields(config: RunConfig) -> dict[str, Any]:
         "strength": config.strength,
         "guard": config.guard,
         "mark": config.mark,
+        "indications": config.indications,
         "evaluates": config.evaluates,
         "saves_images": config.saves_images,
         "metrics": config.chosen_metrics,
     }
+
+
+def _left_out(config: RestoreConfig) -> dict[str, Any]:
+    if config.minimum_gain is None and not config.skip_sharp:
+        return {}
+    # OpenCV, which a run that leaves nothing out loads later.
+    from mimo_core.triage.predictor import predictor_sha256
+
+    fields = {name: getattr(config, name) for name in ("minimum_gain", "skip_sharp", "others")}
+    return {**fields, "predictor_sha256": predictor_sha256()}
 
 
 def show_choice(name: str, value: object) -> str:

@@ -67,6 +67,11 @@ class Record:
     pages: int | None = None
     source_sha256: str | None = None
     suspect: str | None = None
+    predicted_gain: float | None = None
+    input_sharpness: float | None = None
+    sharpness: float | None = None
+    input_piqe: float | None = None
+    piqe: float | None = None
     # Not a column: kept beside the records, in the shard's part of features.
     features: Features | None = field(default=None, repr=False, compare=False)
 

@@ -81,6 +81,11 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("pages", _INT, "pages of the file that were restored; size, tiles, scales and scores are those of the first"),
     ("source_sha256", _TEXT, "SHA-256 of the source file, hexadecimal; null where no output is written"),
     ("suspect", _TEXT, "how the output changed as restorations do not, and where; null where it did not"),
+    ("predicted_gain", _REAL, "gain in PSNR predicted before, in dB; null where nothing was to be left out"),
+    ("input_sharpness", _REAL, "energy of fine gradients of the input by that of coarse ones, in dB (--indications)"),
+    ("sharpness", _REAL, "the same of the output"),
+    ("input_piqe", _REAL, "PIQE of the input, 0 (good) to 100 (--indications); null below 16 pixels"),
+    ("piqe", _REAL, "the same of the output"),
 )
 
 SCHEMA: pa.Schema = pa.schema(

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from mimo_core.wording import count, most_first
+from mimo_core.errors import ErrorKind
+from mimo_core.wording import count, duration, most_first
 
 if TYPE_CHECKING:
     from mimo_core.runs.record import Record
@@ -19,6 +20,7 @@ SCORES = (
     *("input_ssim_matlab3d", "ssim_matlab3d"),
     *("psnr_zoo", "ssim_zoo", "psnr_realblur", "ssim_realblur"),
 )
+INDICATIONS = ("input_sharpness", "sharpness", "input_piqe", "piqe")
 FIRST_FAILURES = 5
 
 
@@ -68,10 +70,13 @@ class Statistics:
         fallbacks: restored records that needed a fallback.
         retried: records of a second or later try.
         suspects: restored records that the guard names.
-        bytes_in, bytes_out, pixels: sums over the restored.
+        left_out: skipped records of images that would have gained little, which is no fault; left_out_pixels and
+            left_out_gain are sums over them, the latter of the predicted gains in dB.
+        bytes_in, pixels: sums over the restored.
+        bytes_out: sum over all outputs.
         stage_ms: sums of milliseconds by stage (read, decode, infer, score, encode, write).
-        scores: means of what images were scored by, as SCORES names it.
-        first_failures: the first few that failed or were left out, in the order of the parts.
+        scores: means of what images were scored by, as SCORES and INDICATIONS name it.
+        first_failures: the first few that failed or could not be scored, in the order of the parts.
         lost: restored records by what their sources hold and their outputs do not.
         devices: restored records by engine, precision and device ("torch fp32 cpu").
         scales: restored records by the passes that they took ("1/4,1/2").
@@ -85,6 +90,9 @@ class Statistics:
     fallbacks: int = 0
     retried: int = 0
     suspects: int = 0
+    left_out: int = 0
+    left_out_pixels: int = 0
+    left_out_gain: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
     pixels: int = 0
@@ -105,6 +113,7 @@ class Statistics:
         rows = list(records)
         restored = [row for row in rows if row.status == "restored"]
         failed = [row for row in rows if row.status == "failed"]
+        left_out = [row for row in rows if row.error_kind == ErrorKind.LITTLE_TO_GAIN.value]
         times = [row.finished_at.timestamp() for row in rows if row.finished_at is not None]
         return cls(
             images=len(rows),
@@ -114,8 +123,11 @@ class Statistics:
             fallbacks=sum(row.fallback is not None for row in restored),
             retried=sum((row.attempt or 1) > 1 for row in rows),
             suspects=sum(row.suspect is not None for row in restored),
+            left_out=len(left_out),
+            left_out_pixels=sum((row.width or 0) * (row.height or 0) for row in left_out),
+            left_out_gain=sum(row.predicted_gain or 0.0 for row in left_out),
             bytes_in=sum(row.bytes_in or 0 for row in restored),
-            bytes_out=sum(row.bytes_out or 0 for row in restored),
+            bytes_out=sum(row.bytes_out or 0 for row in rows),
             pixels=sum((row.width or 0) * (row.height or 0) for row in restored),
             error_kinds=_count(row.error_kind for row in failed),
             notes=_count(row.error_kind for row in rows if row.status != "failed"),
@@ -127,10 +139,10 @@ class Statistics:
             stage_ms={
                 stage: total for stage in STAGES if (total := sum(getattr(row, f"{stage}_ms") or 0.0 for row in rows))
             },
-            scores={name: mean for name in SCORES if (mean := _mean(rows, name)) != Mean()},
+            scores={name: mean for name in (*SCORES, *INDICATIONS) if (mean := _mean(rows, name)) != Mean()},
             first_failures=tuple(
                 Failure(row.key, row.error_kind or "", row.error or "")
-                for row in islice((row for row in rows if row.status != "restored"), FIRST_FAILURES)
+                for row in islice((one for one in rows if _is_amiss(one)), FIRST_FAILURES)
             ),
             first_finished=min(times, default=None),
             last_finished=max(times, default=None),
@@ -147,13 +159,28 @@ class Statistics:
                 known = [value for value in (mine, its) if value is not None]
                 merged[name] = (min if name == "first_finished" else max)(known, default=None)
             elif name == "scores":
-                keys = [key for key in SCORES if key in mine or key in its]
+                keys = [key for key in (*SCORES, *INDICATIONS) if key in mine or key in its]
                 merged[name] = {key: mine.get(key, Mean()).merge(its.get(key, Mean())) for key in keys}
             elif isinstance(mine, dict):
                 merged[name] = {key: mine.get(key, 0) + its.get(key, 0) for key in sorted({*mine, *its})}
             else:
                 merged[name] = mine + its
         return Statistics(**merged)
+
+    @property
+    def amiss(self) -> int:
+        """Images that failed, or were skipped for another reason than that they would gain little."""
+        return self.failed + self.skipped - self.left_out
+
+    def left_out_told(self) -> str:
+        """Return in words what was left out, what time that saved and what gain it cost; empty where nothing was."""
+        if not self.left_out:
+            return ""
+        told = f"{count(self.left_out, 'image')}, predicted to gain {self.left_out_gain / self.left_out:+.2f} dB each"
+        if self.pixels and self.stage_ms.get("infer"):
+            seconds = self.stage_ms["infer"] / 1e3 * self.left_out_pixels / self.pixels
+            told += f"; saved about {duration(seconds)} of computing"
+        return told
 
     def mean(self, score: str) -> float | None:
         """Return the mean of a score over its finite values, None without any; `scores[...]` has the infinite ones."""
@@ -184,6 +211,10 @@ class Statistics:
         values["scores"] = {key: Mean(*parts) for key, parts in values.get("scores", {}).items()}
         values["first_failures"] = tuple(Failure(*parts) for parts in values.get("first_failures", ()))
         return cls(**values)
+
+
+def _is_amiss(row: Record) -> bool:
+    return row.status != "restored" and row.error_kind != ErrorKind.LITTLE_TO_GAIN.value
 
 
 def _count(kinds: Iterable[str | None]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from mimo_core.storage.bucket import S3Prefix
 from mimo_core.storage.entry import Entry
 from mimo_core.storage.file_errors import Retries
 from mimo_core.storage.local import LocalFolder
+from mimo_core.storage.members import Member, member_of
 from mimo_core.storage.names import TEMPORARY, check_key, join_raw, locate, redact, split_bucket
 from mimo_core.storage.other import FsspecFolder, WebFolder
 
@@ -222,8 +223,11 @@ def _open(url: str, retries: Retries) -> Store:
 def read_url(url: str, *, max_bytes: int | None = None, retries: Retries | None = None) -> tuple[bytes, Entry]:
     """Return the bytes, size and version of one file by its absolute path or URL (presigned ones included).
 
-    The entry's key is the URL, redacted.
+    The entry's key is the URL, redacted. A member of a container (`Member.address`) is read alone, by its range; its
+    version is the container's.
     """
+    if (member := member_of(url)) is not None:
+        return _read_member(member, max_bytes, retries)
     backend, key = _single(url, retries)
     data, entry = backend.fetch(key, max_bytes)
     return data, Entry(redact(url), entry.size, entry.version)
@@ -231,9 +235,23 @@ def read_url(url: str, *, max_bytes: int | None = None, retries: Retries | None 
 
 def info_url(url: str, *, retries: Retries | None = None) -> Entry | None:
     """Size and version of one file by its absolute path or URL; None where there is none."""
+    if (member := member_of(url)) is not None:
+        container = info_url(member.container, retries=retries)
+        return container and Entry(redact(url), member.size, container.version)
     backend, key = _single(url, retries)
     entry = backend.info(key)
     return entry and Entry(redact(url), entry.size, entry.version)
+
+
+def _read_member(member: Member, max_bytes: int | None, retries: Retries | None) -> tuple[bytes, Entry]:
+    backend, key = _single(member.container, retries)
+    entry = backend.info(key)
+    if entry is None:
+        raise ImageError(ErrorKind.NOT_FOUND, f"{backend.show(key)}: no such file")
+    if max_bytes is not None and member.size > max_bytes:
+        raise ImageError(ErrorKind.TOO_LARGE, f"{member.size} bytes are more than the limit of {max_bytes}")
+    data = member.read(lambda start, length: backend.fetch_range(key, start, length))
+    return data, Entry(redact(member.address), member.size, entry.version)
 
 
 def write_url(url: str, data: Data, *, retries: Retries | None = None) -> Entry:

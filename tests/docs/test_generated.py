@@ -39,6 +39,7 @@ KINDS = {
     "reference_missing": "there is no reference: restored, but not scored; left out of an evaluation (`skipped`)",
     "reference_colours": "image and reference have different colour profiles: restored, and scored as the values stand",
     "reference_size": "the reference has another size: restored, but not scored; `failed` in an evaluation",
+    "little_to_gain": "left out (`skipped`), as `--minimum-gain` or `--skip-sharp` asks for; the text says why",
     "out_of_memory": "not even the smallest tiles fit, or a worker was killed for want of memory though it was alone",
     "device": "the device failed on this image",
     "crashed_worker": "its worker died on this image alone, three times, at last when nothing else ran",

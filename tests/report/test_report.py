@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -232,6 +233,34 @@ def test_what_is_gone_is_said(run: Path, tmp_path: Path) -> None:
     text = (copy / "report.html").read_text()
     assert text.count("the output cannot be shown") == 2
     assert "is not the file that the run wrote (SHA-256 differs)" in text
+
+
+@pytest.mark.parametrize("phone", [False, True], ids=["desk", "phone"])
+def test_suspects_come_first_with_their_pictures(browser: Browser, run: Path, tmp_path: Path, phone: bool) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "totals", ignore_errors=True)
+    what = "colours change by 11.3 levels at 96,64"
+    for part in (copy / "records").iterdir():
+        number = int(part.stem[5:])
+        records = read_part(Store(str(copy)), number)
+        write_part(
+            Store(str(copy)), number, [replace(one, suspect=what) if one.key == KEYS[3] else one for one in records]
+        )
+    assert main(["report", str(copy), "--pictures", "2"]) == 0
+    with browser.open(copy / "report.html", phone=phone) as opened:
+        page = opened.page
+        assert opened.said == []
+        assert page.locator("main > section[id]").first.get_attribute("id") == "suspects"
+        assert f"{KEYS[3]} {what}" in page.locator("#suspects").inner_text()
+        assert page.locator("#images h3").all_inner_texts()[0] == "Suspects"
+        assert what in page.locator("#images .shot").first.inner_text()
+        # Neither twice among the pictures, nor missing from what the table finds by the word.
+        assert sum(KEYS[3] in text for text in page.locator("#images .shot figcaption").all_inner_texts()) == 1
+        page.fill("#all-filter", "suspect")
+        page.locator("#all-count", has_text="1 of").wait_for()
+        assert KEYS[3] in page.locator("#all-images tbody").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_page_stays_small_whatever_it_shows(tmp_path: Path) -> None:

@@ -342,10 +342,11 @@ class Execution:
 
 
 def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
-    """Return the Frechet distances of a finished run, None where it has not asked for them or has too few images."""
+    """Return the distances of a finished run's set, None where it has not asked for them or has too few images."""
     if not recipe.fid_sha256:
         return None
     from mimo_core.metrics.fid.distance import distance, distribution
+    from mimo_core.metrics.fid.kernel import kernel_distance
 
     features = folder.feature_set()
     if len(features) < _FEWEST_FEATURES:
@@ -355,4 +356,6 @@ def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
         images=len(features),
         fid=distance(distribution(features.rows("output")), references),
         input_fid=distance(distribution(features.rows("input")), references),
+        kid=kernel_distance(features.rows("output"), features.rows("reference")),
+        input_kid=kernel_distance(features.rows("input"), features.rows("reference")),
     )
