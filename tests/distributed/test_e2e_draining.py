@@ -21,13 +21,19 @@ print(json.dumps({node["NodeID"]: node["Resources"] for node in ray.nodes() if n
 """
 
 
-def drain(made: Cluster, resource: str) -> None:
-    """Give notice to the node with this resource, as a cloud's spot handler does through Ray."""
+def node_with(made: Cluster, resource: str) -> str:
+    """Ray's identity of the node with this resource."""
     environment = shell_environment(made.mark, made.ray_environment)
     asked = subprocess.run(
         [sys.executable, "-c", NODES, made.address], env=environment, capture_output=True, text=True, check=True
     )
     (node,) = (name for name, has in json.loads(asked.stdout.splitlines()[-1]).items() if resource in has)
+    return str(node)
+
+
+def drain(made: Cluster, node: str) -> None:
+    """Give notice to a node, as a cloud's spot handler does through Ray."""
+    environment = shell_environment(made.mark, made.ray_environment)
     options = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds"]
     command = [sys.executable, "-m", "ray.scripts.scripts", "drain-node", "--address", made.address, "--node-id", node]
     done = subprocess.run([*command, *options, "120"], env=environment, capture_output=True, text=True)
@@ -52,10 +58,12 @@ def test_a_drained_node_costs_no_image(runs: Runs, tmp_path: Path, tiny_weights:
 
     with cluster(cpus=1) as made:
         made.start_node("spot", cpus=1, resources={"spot": 1})
-        run = runs.start(source, output, *options, on=made, faults="pause-image:0.3")
+        # Here, for it takes seconds, in which the run would go on.
+        spot = node_with(made, "spot")
+        run = runs.start(source, output, *options, on=made, faults="pause-image:0.6")
         run.until(lambda: made.workers("head") and made.workers("spot"), "both nodes have a worker")
         run.until(lambda: note() > 12, "outputs")
-        drain(made, "spot")
+        drain(made, spot)
         run.until(lambda: note() and not made.workers("spot"), "the worker of the drained node ends")
         handed_over = count_outputs(output)
         run.until(lambda: note() == len(keys), "all outputs")
