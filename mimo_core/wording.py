@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+CHANGED_REMEDY = "restore them as they are now into another OUTPUT, or start over with --mode overwrite"
+"""What is to be done about images whose files are not those that were planned."""
+
 
 class Notice(str):
     """A text that is told, with what it is about, for logs that machines read: its level, a shard, a worker's host."""

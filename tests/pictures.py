@@ -1,11 +1,13 @@
-"""Image files made for the tests by other programs than the one under test: Pillow and tifffile."""
+"""Image files made and read for the tests by other programs than the one under test: Pillow, tifffile, OpenCV."""
 
 import functools
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import tifffile
@@ -14,6 +16,11 @@ from PIL import ImageCms
 
 EXIF_ORIENTATION, EXIF_MAKE, EXIF_DIRECTORY, GPS_DIRECTORY = 0x112, 0x10F, 0x8769, 0x8825
 XMP = '<?xpacket begin=""?><x:xmpmeta xmlns:x="adobe:ns:meta/"><t>ä</t></x:xmpmeta><?xpacket end="w"?>'.encode()
+
+
+def rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """A file's pixels by OpenCV, shape (H, W, 3)."""
+    return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def scene(height: int = 61, width: int = 83, channels: int = 3) -> npt.NDArray[np.uint8]:

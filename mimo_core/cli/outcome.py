@@ -5,7 +5,6 @@ import shlex
 from rich.markup import escape
 from rich.table import Table
 
-from mimo_core.cli.status import CHANGED_REMEDY
 from mimo_core.cli.terminal import BAD, GOOD, NEXT, Terminal, tables
 from mimo_core.datasets.left_aside import describe
 from mimo_core.distributed.outcome import Outcome
@@ -14,7 +13,7 @@ from mimo_core.images.scales import FULL
 from mimo_core.metrics.fid.vectors import RELIABLE
 from mimo_core.runs.config import RunConfig
 from mimo_core.runs.statistics import STAGES, Mean, Statistics
-from mimo_core.wording import count, duration, most_first, significant, size
+from mimo_core.wording import CHANGED_REMEDY, count, duration, most_first, significant, size
 
 
 def print_outcome(outcome: Outcome, config: RunConfig) -> None:

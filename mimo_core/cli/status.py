@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mimo_core.cli.arguments import parse
 from mimo_core.cli.main import OK, SOME_FAILED
 from mimo_core.errors import ErrorKind
-from mimo_core.wording import duration
+from mimo_core.wording import CHANGED_REMEDY, duration
 
 if TYPE_CHECKING:
     from mimo_core.runs.inspection import RunStatus
@@ -137,9 +137,6 @@ def show_status(status: RunStatus, place: str) -> None:
         console.print(f"  {failure.key}: {failure.error_kind}: {failure.error}", markup=False, soft_wrap=True)
     for line in _next(status, place):
         console.print(line, markup=False, soft_wrap=True)
-
-
-CHANGED_REMEDY = "restore them as they are now into another OUTPUT, or start over with --mode overwrite"
 
 
 def _next(status: RunStatus, place: str) -> tuple[str, ...]:

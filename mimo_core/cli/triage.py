@@ -68,7 +68,12 @@ def told(done: "Survey") -> list[str]:
     if done.failed:
         lines.append(f"{done.failed} could not be looked at; the column `error` says why")
     if done.too_small:
-        lines.append(f"{done.too_small} are too small to be judged")
+        lines.append(f"{done.too_small} too small to be judged")
+    if done.shortened:
+        lines.append(
+            f"{count(done.shortened, 'link')} written without signature, password or place in a container: to "
+            "restore these images name SOURCE again, with --minimum-gain or --skip-sharp, not this list"
+        )
     if done.judged:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(done.kinds.items(), key=lambda one: -one[1]))
         lines.append(f"blur: {kinds}")

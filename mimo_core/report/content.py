@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from mimo_core.datasets.left_aside import describe
+from mimo_core.errors import ErrorKind
 from mimo_core.images.scales import FULL
 from mimo_core.metrics.definitions import DEFINITIONS
 from mimo_core.metrics.fid.vectors import RELIABLE
@@ -19,7 +20,7 @@ from mimo_core.report.speed_charts import pace_chart, stages_chart
 from mimo_core.runs.command import command_of
 from mimo_core.runs.statistics import Statistics
 from mimo_core.version import __version__
-from mimo_core.wording import count, duration, moment, share, significant, size
+from mimo_core.wording import CHANGED_REMEDY, count, duration, moment, share, significant, size
 
 _EXAMPLES = 10
 _STATES = {
@@ -243,14 +244,18 @@ def failures_section(runs: Sequence[RunData]) -> Section | None:
             Failures(f"{prefix}{kind}", failed, number, statistics.images, tuple(examples.get((kind, failed), ())))
             for (kind, failed), number in sorted(kinds.items(), key=lambda item: (not item[0][1], -item[1], item[0][0]))
         ]
-        if statistics.failed and run.status.manifest is not None:
+        # A file that has changed since it was planned never becomes the planned one again.
+        if set(statistics.error_kinds) - {ErrorKind.CHANGED} and run.status.manifest is not None:
             commands.append(command_of(run.status.manifest, str(run.store), "retry-failed"))
     if not failures:
         return None
-    if not commands:
+    if not any(run.status.statistics.failed for run in runs):
         return Section("failures", "Left out or not scored", failures=tuple(failures))
     failed, of = (sum(getattr(run.status.statistics, name) for run in runs) for name in ("failed", "images"))
-    text = f"{failed:,} of {count(of, 'image')} failed. Once the causes are mended, this tries them again:"
+    text = f"{failed:,} of {count(of, 'image')} failed."
+    if any(ErrorKind.CHANGED in run.status.statistics.error_kinds for run in runs):
+        text += f" Files that have changed since they were planned: {CHANGED_REMEDY}."
+    text += " Once the causes are mended, this tries the others again:" if commands else ""
     return Section("failures", "Failures", text, command="\n".join(commands), failures=tuple(failures))
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mimo_core.datasets.imagelist import ImageEntry
-from mimo_core.errors import ImageError
+from mimo_core.errors import ImageError, UsageError
 from mimo_core.images import codecs
 from mimo_core.images.cache import max_bytes_of
-from mimo_core.storage import read_url, redact_text, write_url
+from mimo_core.storage import info_url, read_url, redact, redact_text, write_url
 from mimo_core.triage.predictor import predictor
 
 THRESHOLDS = (0.25, 0.5, 1.0)
@@ -44,6 +44,7 @@ class Survey:
         images, failed, too_small, judged: counts; `images` is the sum of the others.
         kinds: judged images by their blur.
         gain: sum of the predicted gains, dB.
+        shortened: images whose addresses hold what must not be written, such as a signature, and stand without it.
         below: for each of `THRESHOLDS`, how many images are predicted to gain less, and the sum of their gains.
         seconds: taken.
     """
@@ -53,6 +54,7 @@ class Survey:
     too_small: int = 0
     judged: int = 0
     gain: float = 0.0
+    shortened: int = 0
     seconds: float = 0.0
     kinds: dict[str, int] = field(default_factory=dict)
     below: list[tuple[float, int, float]] = field(default_factory=lambda: [(least, 0, 0.0) for least in THRESHOLDS])
@@ -89,9 +91,13 @@ def survey(
         tick: told now and then how many images are done.
 
     Raises:
+        UsageError: the file is there already.
         SystemFailure: the storage as a whole fails.
         ImageError: the file cannot be written.
     """
+    if info_url(output) is not None:
+        # It may be somebody's own list, even the one that is read.
+        raise UsageError(f"{redact(output)} is there already; name another file, or remove it")
     done, begun = Survey(), time.monotonic()
     # Else OpenCV starts as many threads for each image.
     cv2.setNumThreads(1)
@@ -100,6 +106,7 @@ def survey(
         with ThreadPoolExecutor(threads) as pool, pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
             left = iter(entries)
             while batch := list(islice(left, _ROWS)):
+                done.shortened += sum(redact(entry.source) != entry.source for entry in batch)
                 rows = []
                 for row in pool.map(lambda entry: _row(entry, max_pixels), batch):
                     rows.append(row)
@@ -113,7 +120,7 @@ def survey(
 
 
 def _row(entry: ImageEntry, max_pixels: int) -> dict[str, object]:
-    row: dict[str, object] = {"key": entry.key, "source": entry.source}
+    row: dict[str, object] = {"key": entry.key, "source": redact(entry.source)}
     try:
         data, _ = read_url(entry.source, max_bytes=max_bytes_of(max_pixels))
         image = codecs.decode(data, max_pixels=max_pixels, pages="first")

@@ -1,6 +1,7 @@
 """Putting a shard's records together, and telling failing images from a failing storage or device."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -83,11 +84,15 @@ def test_failures_from_outside_are_held_back_until_an_image_succeeds() -> None:
 
 
 @pytest.mark.parametrize("kind", [ErrorKind.STORAGE, ErrorKind.NO_PERMISSION, ErrorKind.WRITE, ErrorKind.DEVICE])
-@pytest.mark.parametrize(("succeeded", "most"), [(False, 100), (True, 1000)])
-def test_a_long_row_of_them_stops_the_run(kind: ErrorKind, succeeded: bool, most: int) -> None:
+@pytest.mark.parametrize(("before", "most"), [("failed", 100), ("restored", 1000), ("left out", 1000)])
+def test_a_long_row_of_them_stops_the_run(kind: ErrorKind, before: str, most: int) -> None:
     breaker = Breaker()
-    if succeeded:
-        breaker.admit(0, [record(0)])
+    first = {
+        "failed": record(0, ErrorKind.TRUNCATED),
+        "restored": record(0),
+        "left out": replace(record(0, ErrorKind.LITTLE_TO_GAIN), status="skipped"),
+    }
+    breaker.admit(0, [first[before]])
     shard = [record(number, kind) for number in range(10)]
     for number in range(most // 10 - 1):
         assert breaker.admit(number, shard) == []

@@ -6,20 +6,14 @@ import cv2
 import numpy as np
 import pytest
 from finished import finish, make_pairs
+from pictures import rgb
 from processes import ROOT
 
 from mimo_core.cli.main import main
-from mimo_core.images.pixels import Pixels8
 from mimo_core.metrics.no_reference import piqe, sharpness
 
 SAMPLES = ROOT / "samples"
 NAMES = [path.name for path in sorted((SAMPLES / "sharp").iterdir())]
-
-
-def rgb(path: Path) -> Pixels8:
-    image = cv2.imread(str(path))
-    assert image is not None
-    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ from finished import finish, make_pairs
 from fixtures_browser import Browser
 
 from mimo_core.cli.main import main
+from mimo_core.runs.folder import RunFolder
 from mimo_core.runs.record import Record, now
 from mimo_core.runs.records import read_part, write_part
 from mimo_core.storage import Store
@@ -202,6 +203,20 @@ def test_failures_are_told_by_kind_with_their_images(browser: Browser, run: Path
         box, bar = (failures.first.locator(one).bounding_box() for one in (".bar", ".bar span"))
         assert bar["width"] == pytest.approx(box["width"] / 14, rel=0.05)
         assert failures.first.locator("li code").first.inner_text() in ("empty.png", "text.png")
+
+
+def test_nobody_is_sent_to_try_files_again_that_have_changed(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    shutil.copytree(run, output)
+    folder = RunFolder(Store(str(output)))
+    for number in folder.committed():
+        rows = folder.read(number)
+        changed = [replace(row, error_kind="changed") if row.status == "failed" else row for row in rows]
+        write_part(folder.store, number, changed)
+    assert main(["report", str(output), "--pictures", "0"]) == 0
+    text = (output / "report.html").read_text()
+    assert "restore them as they are now into another OUTPUT" in text
+    assert "--mode retry-failed" not in text
 
 
 def test_several_runs_are_compared(browser: Browser, run: Path, tmp_path: Path) -> None:

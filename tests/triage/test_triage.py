@@ -1,27 +1,25 @@
 """A fast look at images: what it says of sharp and blurred ones, and the list that `mimo triage` makes."""
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pictures import rgb
 from processes import ROOT
 
 from mimo_core.cli.main import main
 from mimo_core.datasets.imagelist import list_images
-from mimo_core.images.pixels import Pixels8
 from mimo_core.training.blur import Shake, photograph
 from mimo_core.triage.predictor import predictor
 
 SAMPLES = ROOT / "samples"
 NAMES = [path.name for path in sorted((SAMPLES / "sharp").iterdir())]
-
-
-def rgb(path: Path) -> Pixels8:
-    image = cv2.imread(str(path))
-    assert image is not None
-    return np.ascontiguousarray(image[..., ::-1]).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -72,7 +70,7 @@ def test_the_list_of_a_triage_is_a_list_to_restore(tmp_path: Path, capsys: pytes
     told = capsys.readouterr().out
     assert told.startswith("4 images in ")
     assert "1 could not be looked at" in told
-    assert "1 are too small" in told
+    assert "1 too small" in told
     rows = {row["key"]: row for row in pq.read_table(tmp_path / "list.parquet").to_pylist()}
     assert rows["blurred/street.jpg"]["gain"] > 1 > rows["sharp/street.jpg"]["gain"]
     assert (rows["blurred/street.jpg"]["blur"], rows["sharp/street.jpg"]["blur"]) == ("motion", "none")
@@ -85,3 +83,28 @@ def test_the_list_of_a_triage_is_a_list_to_restore(tmp_path: Path, capsys: pytes
 def test_an_output_that_is_no_parquet_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["triage", str(tmp_path), str(tmp_path / "list.csv")]) == 2
     assert "expected a file named .parquet" in capsys.readouterr().err
+
+
+def test_a_list_that_is_there_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.parquet"
+    pq.write_table(pa.table({"source": [str(SAMPLES / "blurred" / "street.jpg")], "note": ["mine"]}), mine)
+    before = mine.read_bytes()
+    assert main(["triage", str(mine), str(mine)]) == 2
+    assert "mine.parquet is there already" in capsys.readouterr().err
+    assert mine.read_bytes() == before
+
+
+def test_no_signature_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    served = partial(SimpleHTTPRequestHandler, directory=SAMPLES)
+    with ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_address[1]}/blurred/street.jpg"
+        listed = tmp_path / "list.csv"
+        listed.write_text(f"source,key\n{address}?X-Amz-Signature=deadbeef,a.jpg\n")
+        assert main(["triage", str(listed), str(tmp_path / "list.parquet")]) == 0
+        server.shutdown()
+    (row,) = pq.read_table(tmp_path / "list.parquet").to_pylist()
+    assert row["source"] == address
+    assert row["gain"] > 1
+    assert "1 link written without signature" in capsys.readouterr().out
+    assert b"deadbeef" not in (tmp_path / "list.parquet").read_bytes()

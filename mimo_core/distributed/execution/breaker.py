@@ -30,7 +30,7 @@ class Breaker:
         """
         self._held.append((shard, rows))
         if not all(row.status == "failed" and row.error_kind in _SYSTEMIC for row in rows):
-            self._succeeded = self._succeeded or any(row.status == "restored" for row in rows)
+            self._succeeded = self._succeeded or any(_is_well(row) for row in rows)
             self._streak = 0
             return self.release()
         self._streak += len(rows)
@@ -47,3 +47,8 @@ class Breaker:
         """Give out what is held back; at the end of a run nothing more can show that the cause lies outside."""
         held, self._held = self._held, []
         return held
+
+
+def _is_well(row: Record) -> bool:
+    """Return whether an image was read and, unless it would gain little, restored and written."""
+    return row.status == "restored" or row.error_kind == ErrorKind.LITTLE_TO_GAIN.value
