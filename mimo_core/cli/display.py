@@ -131,7 +131,8 @@ def progress_line(progress: RunProgress) -> str:
     """Return the progress as one line of text."""
     counts = f"{progress.done}/{progress.total} images ({_percent(progress)}), {progress.failed} failed"
     if progress.done == progress.total:
-        return f"{counts}, {significant(progress.rate_run)} images/s over the run"
+        # What is over before it was looked at twice has no speed.
+        return counts + f", {significant(progress.rate_run)} images/s over the run" * bool(progress.rate_run)
     left = "" if progress.seconds_left is None else f", {duration(math.ceil(progress.seconds_left))} left"
     return (
         f"{counts}, {significant(progress.rate_now)} images/s now, {significant(progress.rate_run)} over the run"

@@ -118,9 +118,12 @@ def show_status(status: RunStatus, place: str) -> None:
         table.add_row("shards", f"{status.shards_done}/{plan.num_shards}")
     table.add_row("restored", str(statistics.restored))
     table.add_row("failed", _counted(statistics.failed, statistics.error_kinds))
-    if statistics.skipped:
-        kinds = {kind: number for kind, number in statistics.notes.items() if kind != ErrorKind.REFERENCE_COLOURS}
-        table.add_row("skipped", _counted(statistics.skipped, kinds))
+    if statistics.left_out:
+        table.add_row("left out", str(statistics.left_out))
+    if skipped := statistics.skipped - statistics.left_out:
+        no_skips = (ErrorKind.REFERENCE_COLOURS, ErrorKind.LITTLE_TO_GAIN)
+        kinds = {kind: number for kind, number in statistics.notes.items() if kind not in no_skips}
+        table.add_row("skipped", _counted(skipped, kinds))
     if status.manifest is not None:
         table.add_row("model", escape(status.manifest.recipe.described()))
     if status.driver is not None and status.driver_age is not None:
