@@ -80,8 +80,13 @@ def _shuffled(folder: RunFolder, plan: Plan, seed: int) -> Iterator[tuple[PlanRo
     if not ends:
         return
     reader = ShardReader(plan)
-    # Without a list of all: there may be ten million.
-    for place in random.Random(seed).sample(range(ends[-1]), ends[-1]):
+    chance, seen = random.Random(seed), set[int]()
+    # Without a list of all, of which there may be ten million: only what was drawn is held.
+    while len(seen) < ends[-1]:
+        place = chance.randrange(ends[-1])
+        if place in seen:
+            continue
+        seen.add(place)
         at = bisect(ends, place)
         row = place - (ends[at - 1] if at else 0)
         record = read_part(folder.store, shards[at])[row]

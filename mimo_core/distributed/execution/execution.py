@@ -356,6 +356,6 @@ def set_distance(folder: RunFolder, recipe: Recipe) -> SetDistance | None:
         images=len(features),
         fid=distance(distribution(features.rows("output")), references),
         input_fid=distance(distribution(features.rows("input")), references),
-        kid=kernel_distance(features.rows("output"), features.rows("reference")),
-        input_kid=kernel_distance(features.rows("input"), features.rows("reference")),
+        kid=kernel_distance(features.rows("output"), features.rows("reference"), len(features)),
+        input_kid=kernel_distance(features.rows("input"), features.rows("reference"), len(features)),
     )

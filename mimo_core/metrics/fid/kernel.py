@@ -13,31 +13,37 @@ _TOGETHER = 1000
 _MOST = 20_000
 
 
-def kernel_distance(first: Iterable[Rows], second: Iterable[Rows]) -> float:
+def kernel_distance(first: Iterable[Rows], second: Iterable[Rows], images: int) -> float:
     """Return the squared maximum mean discrepancy of two sets under the kernel (x'y / F + 1)^3: the KID.
 
     It is that of Binkowski et al. (ICLR 2018), the mean over subsets of at most 1,000 images, whose estimates are
     unbiased: below zero where two sets are alike. Each subset is spread evenly over the whole set; of more than 20,000
-    images every n-th counts.
+    images every n-th counts, and no others are held in memory.
 
     Args:
         first: (N, F) float32 in blocks, in the order of the images' keys; how they are cut changes no digit.
-        second: likewise, as many.
+        second: likewise.
+        images: N of each set.
 
     Raises:
-        UsageError: fewer than two rows, or not as many in both.
+        UsageError: fewer than two images, or one of the sets has not so many.
     """
-    sets = [_thinned(np.concatenate(list(rows))) for rows in (first, second)]
-    if len(sets[0]) != len(sets[1]) or len(sets[0]) < 2:
-        raise UsageError(
-            f"KID compares sets of equally many images, at least two, not {len(sets[0])} and {len(sets[1])}"
-        )
+    if images < 2:
+        raise UsageError("KID compares sets of at least two images")
+    sets = [_thinned(rows, images) for rows in (first, second)]
     with open_threads(1) as thread:
         return thread.submit(_mean, *sets).result()
 
 
-def _thinned(rows: Rows) -> Rows:
-    return np.ascontiguousarray(rows[:: -(-len(rows) // _MOST)])
+def _thinned(blocks: Iterable[Rows], images: int) -> Rows:
+    step = -(-images // _MOST)
+    kept, seen = [], 0
+    for block in blocks:
+        kept.append(block[-seen % step :: step].copy())
+        seen += len(block)
+    if seen != images:
+        raise UsageError(f"KID compares sets of equally many images, not {images} and {seen}")
+    return np.concatenate(kept)
 
 
 def _mean(first: Rows, second: Rows) -> float:
