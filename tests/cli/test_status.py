@@ -35,7 +35,8 @@ def test_a_run_is_watched_until_its_driver_ends(runs: Runs, tmp_path: Path) -> N
     finished = run.end()
     said, told = watching.communicate(timeout=60)
     assert (finished.code, watching.returncode) == (0, 0), told
-    lines = told.splitlines()
+    # Where a phase takes ten seconds, it is told.
+    lines = [line for line in told.splitlines() if not line.endswith(" ...")]
     assert len(lines) >= 2
     assert all("/28 images (" in line and " 0 failed, " in line and " images/s" in line for line in lines)
     assert lines[0].endswith(", 1 worker")
@@ -44,7 +45,8 @@ def test_a_run_is_watched_until_its_driver_ends(runs: Runs, tmp_path: Path) -> N
     # What the run has printed besides is the table of its end.
     log = [json.loads(line) for line in finished.text.splitlines() if line.startswith("{")]
     assert {one["run"] for one in log} == {"out"}
-    assert log[0]["message"].startswith("28 images in 7 shards")
+    messages = [one["message"] for one in log if not one["message"].endswith(" ...")]
+    assert messages[0].startswith("28 images in 7 shards")
     assert [one["progress"]["done"] for one in log if "progress" in one][-1] == 28
 
 
